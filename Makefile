@@ -1,0 +1,75 @@
+# Everything that people and CI run. CI calls nothing else, so the two cannot differ.
+# `make help` lists the targets; CONTRIBUTING.md says what each needs and how long it takes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+CARGO ?= cargo
+MVN ?= mvn
+# One target directory for all: one development build and one release build are all that CI makes.
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+RK := $(CARGO_TARGET_DIR)/release/rk
+
+# Each feature alone, and the sets that are shipped. Features only add, so the rest follows.
+FEATURE_SETS := kafka link broker agent controller http cli agent,cli controller,cli default
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+# ---- checks -----------------------------------------------------------------------------------
+
+.PHONY: check
+check: check-style check-tree check-deps check-features ## formatting, lints, docs, import rules, licences, each feature alone
+
+.PHONY: check-style
+check-style:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --all-features
+
+.PHONY: check-tree
+check-tree:
+	$(CARGO) test --locked --all-features --test architecture
+
+.PHONY: check-deps
+check-deps:
+	$(CARGO) deny --locked check bans licenses sources
+	@# The only C in the tree is what ring compiles.
+	@compilers=$$($(CARGO) tree --locked --all-features --target all -e normal,build -i cc --depth 1 --prefix none | tail -n +2 | grep -v '^\[' | cut -d ' ' -f 1 | sort -u | xargs); \
+	  if [ "$$compilers" != ring ]; then echo "these crates compile C, only ring may: $$compilers" >&2; exit 1; fi
+
+.PHONY: check-features
+check-features:
+	@for set in $(FEATURE_SETS); do \
+	  echo "cargo check --no-default-features --features $$set"; \
+	  RUSTFLAGS="$${RUSTFLAGS:-}" $(CARGO) check --locked --quiet --no-default-features --features "$$set"; \
+	done
+
+.PHONY: audit
+audit: ## known vulnerabilities of our dependencies (fetches the advisory database)
+	$(CARGO) deny --locked check advisories
+
+# ---- tests ------------------------------------------------------------------------------------
+
+.PHONY: test
+test: ## unit tests, simulation and the whole system on the embedded broker; needs only Rust
+	$(CARGO) test --locked --all-features
+
+# Apache Kafka's jars, from Maven Central.
+.kafka: compose/kafka/pom.xml
+	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
+	@touch .kafka
+
+# ---- all of it --------------------------------------------------------------------------------
+
+.PHONY: ci
+ci: check test ## what every change must pass
+
+.PHONY: clean
+clean: ## remove what was built and fetched
+	$(CARGO) clean
+	rm -rf .kafka
