@@ -1,1 +1,29 @@
-//! probe
+//! Remote execution where controller and agents meet only in Apache Kafka.
+//!
+//! Legend of the tree, from the bottom up:
+//!
+//! | module | holds |
+//! |---|---|
+//! | leaves (`id`, `secret`, `frame`, `backoff`) | nouns and verbs that everybody shares |
+//! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
+//! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
+//! | `protocol` | the messages on a session's streams |
+//! | `journal` | the controller's state as an event log in a topic |
+//! | `agent` | what runs on a machine that can only dial out |
+//! | `controller` | registry, store, HTTP |
+//! | `api` | types of the HTTP API, shared by `cli` and `controller::http` |
+//! | `broker` | an embedded broker for the demo, the tests and single machines |
+//! | `config` | file < environment < flags, converted once into each layer's own `Config` |
+//! | `cli` | one file per subcommand |
+
+pub mod backoff;
+pub mod frame;
+pub mod id;
+pub mod secret;
+
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(feature = "link")]
+pub mod link;
+#[cfg(feature = "link")]
+pub mod protocol;

@@ -1,0 +1,36 @@
+//! Calls: one request, one answer.
+//!
+//! After `Open::Call` the caller sends the body as raw bytes and finishes its side. The answer is one [`Answer`] frame,
+//! the answer's body as raw bytes, and the end of the stream.
+
+use serde::{Deserialize, Serialize};
+
+/// The largest body of a call or an answer: 512 MiB.
+pub const MAX_BODY: usize = 512 << 20;
+
+/// Which call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// The answer's body is the call's: for round trips and tests.
+    Echo,
+    /// How the agent is: answered with a body that is a [`Condition`] in postcard.
+    Condition,
+}
+
+/// How a call went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It went well; the body follows.
+    Ok,
+    /// The agent could not do it; the text says why.
+    Failed(String),
+}
+
+/// What an agent says of its own condition: it forked and can write, it is not merely alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Processes that run for controllers.
+    pub running: u32,
+    /// Seconds since the agent started.
+    pub uptime: u64,
+}
