@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `secret`, `frame`, `backoff`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `secret`, `frame`, `backoff`, `selector`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
@@ -20,7 +20,10 @@ pub mod backoff;
 pub mod frame;
 pub mod id;
 pub mod secret;
+pub mod selector;
 
+#[cfg(feature = "http")]
+pub mod api;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "link")]

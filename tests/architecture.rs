@@ -25,38 +25,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bytelog", &["kafka"]),
     ("service", &["protocol", "link"]),
     ("agent", &["protocol", "link", "bytelog", "service"]),
-    (
-        "controller",
-        &["protocol", "link", "bytelog", "journal", "api", "service"],
-    ),
+    ("controller", &["protocol", "link", "bytelog", "journal", "api", "service"]),
     // Converts the file, the environment and the flags into each layer's own `Config`.
-    (
-        "config",
-        &[
-            "kafka",
-            "link",
-            "bytelog",
-            "journal",
-            "agent",
-            "controller",
-            "broker",
-            "api",
-        ],
-    ),
+    ("config", &["kafka", "link", "bytelog", "journal", "agent", "controller", "broker", "api"]),
     // `kafka` for what its errors mean to an exit code, and for `rk topics`; `link` for the credential and the
     // identity, which the command line prints and reads.
-    (
-        "cli",
-        &[
-            "config",
-            "api",
-            "controller",
-            "agent",
-            "broker",
-            "kafka",
-            "link",
-        ],
-    ),
+    ("cli", &["config", "api", "controller", "agent", "broker", "kafka", "link"]),
 ];
 
 /// Leaves that outgrew one file. All other leaves are files at the top of `src`.
@@ -76,20 +50,11 @@ const PURE: &[&str] = &[
 
 /// What a pure module must not name, and what to do instead.
 const IMPURE: &[(&str, &str)] = &[
-    (
-        "tokio",
-        "a pure module waits for nothing: return what is due, and let the driver wait",
-    ),
+    ("tokio", "a pure module waits for nothing: return what is due, and let the driver wait"),
     ("Instant::now", "take `now` as an argument"),
     ("SystemTime", "take the time as an argument"),
-    (
-        "HashMap",
-        "use BTreeMap: its order is the same in every run",
-    ),
-    (
-        "HashSet",
-        "use BTreeSet: its order is the same in every run",
-    ),
+    ("HashMap", "use BTreeMap: its order is the same in every run"),
+    ("HashSet", "use BTreeSet: its order is the same in every run"),
     ("std::fs", "a pure module does no I/O"),
     ("std::net", "a pure module does no I/O"),
 ];
@@ -110,18 +75,12 @@ const LONGEST_MAIN: usize = 60;
 fn every_import_follows_the_table() {
     let layers: BTreeSet<&str> = LAYERS.iter().map(|(layer, _)| *layer).collect();
     let sources = sources("src");
-    let leaves: BTreeSet<String> = sources
-        .iter()
-        .filter_map(Source::top)
-        .filter(|top| !layers.contains(top.as_str()))
-        .collect();
+    let leaves: BTreeSet<String> =
+        sources.iter().filter_map(Source::top).filter(|top| !layers.contains(top.as_str())).collect();
     let mut wrong = Vec::new();
     for source in &sources {
         let Some(home) = source.top() else { continue };
-        let allowed = LAYERS
-            .iter()
-            .find(|(layer, _)| *layer == home)
-            .map_or(&[][..], |(_, to)| to);
+        let allowed = LAYERS.iter().find(|(layer, _)| *layer == home).map_or(&[][..], |(_, to)| to);
         for arrow in source.arrows() {
             let to = arrow.to.as_str();
             let place = format!("{}:{}", source.path, arrow.line);
@@ -131,17 +90,11 @@ fn every_import_follows_the_table() {
             wrong.push(if layers.contains(to) {
                 format!("{place}: `{home}` may not import `{to}`")
             } else {
-                format!(
-                    "{place}: `crate::{to}` is no module of ours; import it from where it lives"
-                )
+                format!("{place}: `crate::{to}` is no module of ours; import it from where it lives")
             });
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "arrows that the table does not have:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "arrows that the table does not have:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -153,10 +106,7 @@ fn every_folder_of_src_is_a_layer_of_the_table() {
         .filter(|top| !LAYERS.iter().any(|(layer, _)| layer == top))
         .filter(|top| !LEAF_FOLDERS.contains(&top.as_str()))
         .collect();
-    assert!(
-        unknown.is_empty(),
-        "give these folders a line in the table: {unknown:?}"
-    );
+    assert!(unknown.is_empty(), "give these folders a line in the table: {unknown:?}");
 }
 
 #[test]
@@ -165,10 +115,7 @@ fn the_table_has_no_cycle() {
     let mut seen = BTreeSet::new();
     for (layer, to) in LAYERS {
         for to in *to {
-            assert!(
-                seen.contains(to),
-                "`{layer}` imports `{to}`, which does not stand above it"
-            );
+            assert!(seen.contains(to), "`{layer}` imports `{to}`, which does not stand above it");
         }
         assert!(seen.insert(layer), "`{layer}` stands twice in the table");
     }
@@ -176,21 +123,11 @@ fn the_table_has_no_cycle() {
 
 #[test]
 fn main_starts_the_command_line_and_knows_nothing_else() {
-    let main = sources("src")
-        .into_iter()
-        .find(|source| source.path == "src/main.rs")
-        .unwrap();
+    let main = sources("src").into_iter().find(|source| source.path == "src/main.rs").unwrap();
     let lines = main.code.lines().count();
-    assert!(
-        lines <= LONGEST_MAIN,
-        "src/main.rs has {lines} lines, {LONGEST_MAIN} are enough"
-    );
+    assert!(lines <= LONGEST_MAIN, "src/main.rs has {lines} lines, {LONGEST_MAIN} are enough");
     for to in main.roots("remoting_kafka") {
-        assert_eq!(
-            to.to, "cli",
-            "src/main.rs:{} may import only `cli`",
-            to.line
-        );
+        assert_eq!(to.to, "cli", "src/main.rs:{} may import only `cli`", to.line);
     }
 }
 
@@ -214,26 +151,16 @@ fn pure_modules_name_no_clock_no_io_and_no_hash_order() {
 fn only_config_and_main_read_the_environment() {
     let mut wrong = Vec::new();
     for source in sources("src") {
-        if READS_ENVIRONMENT
-            .iter()
-            .any(|reader| source.is_below(reader))
-        {
+        if READS_ENVIRONMENT.iter().any(|reader| source.is_below(reader)) {
             continue;
         }
         for (line, text) in source.lines() {
-            if ["env::var", "env::var_os", "env::vars", "env::vars_os"]
-                .iter()
-                .any(|word| source::names(text, word))
-            {
+            if ["env::var", "env::var_os", "env::vars", "env::vars_os"].iter().any(|word| source::names(text, word)) {
                 wrong.push(format!("{}:{line}", source.path));
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "add a key to `config` and take it as a value:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "add a key to `config` and take it as a value:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -254,14 +181,7 @@ fn no_file_is_longer_than_the_limit_without_a_reason() {
     }
     for (path, reason) in LONG_FILES {
         assert!(!reason.is_empty(), "{path} needs a reason");
-        assert!(
-            long.contains(*path),
-            "{path} is short again: take it off the list"
-        );
+        assert!(long.contains(*path), "{path} is short again: take it off the list");
     }
-    assert!(
-        wrong.is_empty(),
-        "look for a seam, or give a reason in LONG_FILES:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "look for a seam, or give a reason in LONG_FILES:\n{}", wrong.join("\n"));
 }

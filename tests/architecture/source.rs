@@ -35,16 +35,8 @@ pub fn sources(root: &str) -> Vec<Source> {
             if path.is_dir() && !path.ends_with("target") {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let relative = path
-                    .strip_prefix(package)
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .replace('\\', "/");
-                found.push(Source {
-                    path: relative,
-                    code: blank(&fs::read_to_string(&path).unwrap()),
-                });
+                let relative = path.strip_prefix(package).unwrap().to_str().unwrap().replace('\\', "/");
+                found.push(Source { path: relative, code: blank(&fs::read_to_string(&path).unwrap()) });
             }
         }
     }
@@ -58,10 +50,7 @@ impl Source {
         let inside = self.path.strip_prefix("src/")?;
         match inside {
             "lib.rs" | "main.rs" => None,
-            _ => inside
-                .split('/')
-                .next()
-                .map(|top| top.trim_end_matches(".rs").to_owned()),
+            _ => inside.split('/').next().map(|top| top.trim_end_matches(".rs").to_owned()),
         }
     }
 
@@ -72,27 +61,18 @@ impl Source {
 
     /// Whether the file is the module `start`, lies below it, or is one of its siblings `start_*`.
     pub fn is_below(&self, start: &str) -> bool {
-        self.path
-            .strip_prefix(start)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.', '_']))
+        self.path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.', '_']))
     }
 
     /// The lines of code, counted from 1.
     pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.code
-            .lines()
-            .enumerate()
-            .map(|(index, text)| (index + 1, text))
+        self.code.lines().enumerate().map(|(index, text)| (index + 1, text))
     }
 
     /// How many `super::` lead from this file's module to the crate's root.
     fn depth(&self) -> usize {
         let folders = self.path.matches('/').count();
-        if self.path.ends_with("/mod.rs") {
-            folders - 1
-        } else {
-            folders
-        }
+        if self.path.ends_with("/mod.rs") { folders - 1 } else { folders }
     }
 
     /// All paths from this file to the top of the crate.
@@ -114,11 +94,7 @@ impl Source {
                 continue;
             };
             let line = self.code[..at].matches('\n').count() + 1;
-            arrows.extend(
-                first_segments(rest)
-                    .into_iter()
-                    .map(|to| Arrow { to, line }),
-            );
+            arrows.extend(first_segments(rest).into_iter().map(|to| Arrow { to, line }));
         }
         arrows
     }
@@ -133,18 +109,14 @@ fn places<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a 
     let part = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word)
         .map(|(at, _)| at)
-        .filter(move |at| {
-            !text[..*at].ends_with(part) && !text[at + word.len()..].starts_with(part)
-        })
+        .filter(move |at| !text[..*at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
 /// The first segment of a path, or those of each member when it is a group: `{a::b, c::{d, e}}` gives a, c.
 fn first_segments(path: &str) -> Vec<String> {
     let path = path.trim_start();
     let Some(group) = path.strip_prefix('{') else {
-        let end = path
-            .find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(path.len());
+        let end = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
         // `crate::{self}` and `crate::*` name nothing; `crate::super` can't be.
         return Some(&path[..end])
             .filter(|name| !["", "self", "super"].contains(name))
@@ -192,11 +164,7 @@ fn blank(text: &str) -> String {
             rest = &rest[first.len_utf8()..];
             continue;
         };
-        code.extend(
-            rest[..length]
-                .chars()
-                .map(|c| if c == '\n' { '\n' } else { ' ' }),
-        );
+        code.extend(rest[..length].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
         rest = &rest[length..];
     }
     code
@@ -224,11 +192,7 @@ fn block_comment(text: &str) -> usize {
 
 /// The length of a raw string such as `r#"…"#` or `br"…"` at the start of `text`.
 fn raw_string(text: &str) -> Option<usize> {
-    let after = text
-        .strip_prefix('b')
-        .or_else(|| text.strip_prefix('c'))
-        .unwrap_or(text)
-        .strip_prefix('r')?;
+    let after = text.strip_prefix('b').or_else(|| text.strip_prefix('c')).unwrap_or(text).strip_prefix('r')?;
     let hashes = after.len() - after.trim_start_matches('#').len();
     let body = after[hashes..].strip_prefix('"')?;
     let close = format!("\"{}", "#".repeat(hashes));
@@ -265,50 +229,27 @@ mod tests {
     use super::*;
 
     fn arrows(path: &str, text: &str) -> Vec<String> {
-        let source = Source {
-            path: path.to_owned(),
-            code: blank(text),
-        };
-        source
-            .arrows()
-            .into_iter()
-            .map(|arrow| format!("{}:{}", arrow.line, arrow.to))
-            .collect()
+        let source = Source { path: path.to_owned(), code: blank(text) };
+        source.arrows().into_iter().map(|arrow| format!("{}:{}", arrow.line, arrow.to)).collect()
     }
 
     #[test]
     fn a_nested_group_gives_each_of_its_first_segments() {
-        let text =
-            "use crate::{\n    kafka::{self, topics::{A, B}},\n    link::*,\n};\nuse crate::id;";
-        assert_eq!(
-            arrows("src/cli/exec.rs", text),
-            ["1:kafka", "1:link", "5:id"]
-        );
+        let text = "use crate::{\n    kafka::{self, topics::{A, B}},\n    link::*,\n};\nuse crate::id;";
+        assert_eq!(arrows("src/cli/exec.rs", text), ["1:kafka", "1:link", "5:id"]);
     }
 
     #[test]
     fn a_path_inside_an_expression_is_an_arrow() {
-        assert_eq!(
-            arrows("src/link/lane.rs", "fn f() { crate :: journal::open() }"),
-            ["1:journal"]
-        );
-        assert_eq!(
-            arrows("src/link/lane.rs", "pub(crate) fn f(my_crate: u8) {}"),
-            Vec::<String>::new()
-        );
+        assert_eq!(arrows("src/link/lane.rs", "fn f() { crate :: journal::open() }"), ["1:journal"]);
+        assert_eq!(arrows("src/link/lane.rs", "pub(crate) fn f(my_crate: u8) {}"), Vec::<String>::new());
     }
 
     #[test]
     fn super_past_the_top_is_an_arrow() {
         assert_eq!(arrows("src/link/mod.rs", "use super::kafka;"), ["1:kafka"]);
-        assert_eq!(
-            arrows("src/link/lane.rs", "use super::kafka;"),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            arrows("src/link/lane.rs", "use super::super::kafka::Log;"),
-            ["1:kafka"]
-        );
+        assert_eq!(arrows("src/link/lane.rs", "use super::kafka;"), Vec::<String>::new());
+        assert_eq!(arrows("src/link/lane.rs", "use super::super::kafka::Log;"), ["1:kafka"]);
     }
 
     #[test]

@@ -1,0 +1,115 @@
+//! Agents as the API shows them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::AgentName, selector::Labels};
+
+/// Whether an agent can be worked with. Counted only in time in which the controller's own records came back from
+/// Kafka, so that a broker outage makes nobody silent or offline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// It was heard within 6 s.
+    Online,
+    /// It has a session, and was not heard for 6 s.
+    Silent,
+    /// It has no session, or was not heard for 15 s. A session is not ended by it.
+    Offline,
+}
+
+impl AgentState {
+    /// The word that people and JSON see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Silent => "silent",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+impl std::fmt::Display for AgentState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its name.
+    pub name: AgentName,
+    /// Whether it can be worked with.
+    pub state: AgentState,
+    /// What selectors see: what the agent said of its host (`os`, `arch`, `hostname`, …) under what it was given.
+    pub labels: Labels,
+    /// The part of the labels that it was given when it was added.
+    pub given_labels: Labels,
+    /// The version of its program, once it had a session with this controller.
+    pub version: Option<String>,
+    /// Its process id, while it has a session.
+    pub pid: Option<u32>,
+    /// Milliseconds since it was last heard by this controller.
+    pub last_heard_ms: Option<u64>,
+    /// Microseconds of a round trip, while it has a session.
+    pub round_trip_us: Option<u64>,
+    /// The Kafka partition on which its control packets run.
+    pub partition: u32,
+}
+
+/// The answer to `GET /v1/agents`, sorted by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentList {
+    /// Those that were selected.
+    pub agents: Vec<Agent>,
+}
+
+/// The body of `POST /v1/agents`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddAgent {
+    /// The name, unique in the cluster.
+    pub name: AgentName,
+    /// Labels that it gets; they win over what the agent says of itself.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// The answer to `POST /v1/agents`. The secret is in here and nowhere else: the controller keeps only its hash.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedAgent {
+    /// The name.
+    pub name: AgentName,
+    /// `rk1.<name>.<secret>.<fingerprint>`: what the agent is started with.
+    pub credential: String,
+    /// The topics' prefix that the agent must be started with as well.
+    pub prefix: String,
+    /// The number of partitions that the agent must be started with as well.
+    pub partitions: u32,
+}
+
+impl std::fmt::Debug for AddedAgent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddedAgent").field("name", &self.name).field("credential", &"***").finish_non_exhaustive()
+    }
+}
+
+/// The answer to `DELETE /v1/agents/{name}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedAgent {
+    /// The name, which is free again.
+    pub name: AgentName,
+    /// Whether it had a session, which was ended.
+    pub had_session: bool,
+}
+
+/// The answer to `GET /v1/agents/{name}/condition`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCondition {
+    /// Processes that run for controllers.
+    pub running: u32,
+    /// Seconds since the agent started.
+    pub uptime: u64,
+    /// Microseconds that the question took.
+    pub took_us: u64,
+}

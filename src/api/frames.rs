@@ -1,0 +1,323 @@
+//! The frames of an upgraded connection: see [`exec`](super::exec) for their meaning.
+//!
+//! Reading slices the bytes that arrived, writing hands header and payload to the socket together: no byte is looked
+//! at, and a payload is copied once at most. A length is checked before a byte is read for it.
+
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::exec::{ExecEnd, ExecRequest, MAX_PAYLOAD};
+
+const HEADER: usize = 5;
+
+const START: u8 = 1;
+const STDIN: u8 = 2;
+const STDIN_END: u8 = 3;
+const SIGNAL: u8 = 4;
+const STARTED: u8 = 17;
+const STDOUT: u8 = 18;
+const STDERR: u8 = 19;
+const STDOUT_END: u8 = 20;
+const STDERR_END: u8 = 21;
+const EXIT: u8 = 22;
+const STDIN_CREDIT: u8 = 23;
+
+/// Client to controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToController {
+    /// What to run.
+    Start(ExecRequest),
+    /// Bytes of stdin.
+    Stdin(Bytes),
+    /// There will be no more of them.
+    StdinEnd,
+    /// A signal for the process group.
+    Signal(i32),
+}
+
+/// Controller to client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToClient {
+    /// The process runs, with this id on the agent.
+    Started(u32),
+    /// Bytes of stdout.
+    Stdout(Bytes),
+    /// Bytes of stderr.
+    Stderr(Bytes),
+    /// There will be no more of stdout.
+    StdoutEnd,
+    /// There will be no more of stderr.
+    StderrEnd,
+    /// So many more bytes of stdin may be sent.
+    StdinCredit(u32),
+    /// How it ended: the last frame.
+    Exit(ExecEnd),
+}
+
+/// Why frames could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FramesError {
+    /// The connection ended or broke, also inside a frame.
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    /// The peer sends what the protocol does not have: another version, or broken.
+    #[error("the peer broke the rk-exec protocol: {0}")]
+    Malformed(String),
+}
+
+/// Reads frames.
+pub struct FrameReader<R> {
+    stream: R,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads from `stream`.
+    pub fn new(stream: R) -> Self {
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    /// The next frame from a client; `None` if it closed the connection between two. Cancel-safe.
+    pub async fn next_from_client(&mut self) -> Result<Option<ToController>, FramesError> {
+        let Some((kind, payload)) = self.next().await? else { return Ok(None) };
+        Ok(Some(match kind {
+            START => ToController::Start(json(&payload)?),
+            STDIN => ToController::Stdin(payload),
+            STDIN_END => ToController::StdinEnd,
+            SIGNAL => ToController::Signal(number(&payload)? as i32),
+            other => return Err(FramesError::Malformed(format!("frame kind {other}"))),
+        }))
+    }
+
+    /// The next frame from the controller; `None` if it closed the connection between two. Cancel-safe.
+    pub async fn next_from_controller(&mut self) -> Result<Option<ToClient>, FramesError> {
+        let Some((kind, payload)) = self.next().await? else { return Ok(None) };
+        Ok(Some(match kind {
+            STARTED => ToClient::Started(number(&payload)?),
+            STDOUT => ToClient::Stdout(payload),
+            STDERR => ToClient::Stderr(payload),
+            STDOUT_END => ToClient::StdoutEnd,
+            STDERR_END => ToClient::StderrEnd,
+            STDIN_CREDIT => ToClient::StdinCredit(number(&payload)?),
+            EXIT => ToClient::Exit(json(&payload)?),
+            other => return Err(FramesError::Malformed(format!("frame kind {other}"))),
+        }))
+    }
+
+    /// Reads until a whole frame is in the buffer. All progress is in the buffer, so a caller may give up and come
+    /// again.
+    async fn next(&mut self) -> Result<Option<(u8, Bytes)>, FramesError> {
+        loop {
+            let wanted = match self.buffer.first_chunk::<HEADER>() {
+                None => HEADER,
+                Some([kind, length @ ..]) => {
+                    let length = u32::from_le_bytes(*length) as usize;
+                    if length > MAX_PAYLOAD {
+                        return Err(FramesError::Malformed(format!("a frame of {length} bytes")));
+                    }
+                    if self.buffer.len() >= HEADER + length {
+                        let kind = *kind;
+                        self.buffer.advance(HEADER);
+                        return Ok(Some((kind, self.buffer.split_to(length).freeze())));
+                    }
+                    HEADER + length
+                }
+            };
+            // What is known to come fits, and small frames are read many at a time.
+            self.buffer.reserve((wanted - self.buffer.len()).max(16 << 10));
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
+                };
+            }
+        }
+    }
+}
+
+/// Writes frames.
+pub struct FrameWriter<W> {
+    stream: W,
+}
+
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+    /// Writes to `stream`.
+    pub fn new(stream: W) -> Self {
+        Self { stream }
+    }
+
+    /// Writes a client's frame. Not cancel-safe.
+    pub async fn write_to_controller(&mut self, frame: &ToController) -> Result<(), FramesError> {
+        match frame {
+            ToController::Start(request) => self.json(START, request).await,
+            ToController::Stdin(bytes) => self.bytes(STDIN, bytes).await,
+            ToController::StdinEnd => self.frame(STDIN_END, &[]).await,
+            ToController::Signal(signal) => self.frame(SIGNAL, &signal.to_le_bytes()).await,
+        }
+    }
+
+    /// Writes a controller's frame. Not cancel-safe.
+    pub async fn write_to_client(&mut self, frame: &ToClient) -> Result<(), FramesError> {
+        match frame {
+            ToClient::Started(pid) => self.frame(STARTED, &pid.to_le_bytes()).await,
+            ToClient::Stdout(bytes) => self.bytes(STDOUT, bytes).await,
+            ToClient::Stderr(bytes) => self.bytes(STDERR, bytes).await,
+            ToClient::StdoutEnd => self.frame(STDOUT_END, &[]).await,
+            ToClient::StderrEnd => self.frame(STDERR_END, &[]).await,
+            ToClient::StdinCredit(bytes) => self.frame(STDIN_CREDIT, &bytes.to_le_bytes()).await,
+            ToClient::Exit(end) => self.json(EXIT, end).await,
+        }
+    }
+
+    /// Writes bytes of stdout or stderr from a buffer that the caller keeps. Not cancel-safe.
+    pub async fn write_output(&mut self, stderr: bool, bytes: &[u8]) -> Result<(), FramesError> {
+        self.bytes(if stderr { STDERR } else { STDOUT }, bytes).await
+    }
+
+    /// Flushes and closes the direction.
+    pub async fn shutdown(&mut self) -> Result<(), FramesError> {
+        Ok(self.stream.shutdown().await?)
+    }
+
+    async fn bytes(&mut self, kind: u8, bytes: &[u8]) -> Result<(), FramesError> {
+        for part in bytes.chunks(MAX_PAYLOAD) {
+            self.frame(kind, part).await?;
+        }
+        Ok(())
+    }
+
+    async fn json<T: serde::Serialize>(&mut self, kind: u8, value: &T) -> Result<(), FramesError> {
+        let text = serde_json::to_vec(value).map_err(|e| FramesError::Malformed(e.to_string()))?;
+        if text.len() > MAX_PAYLOAD {
+            return Err(FramesError::Malformed(format!(
+                "a request of {} bytes is above the limit of {MAX_PAYLOAD}; send large input on stdin",
+                text.len()
+            )));
+        }
+        self.frame(kind, &text).await
+    }
+
+    async fn frame(&mut self, kind: u8, payload: &[u8]) -> Result<(), FramesError> {
+        let [a, b, c, d] = (payload.len() as u32).to_le_bytes();
+        let header = [kind, a, b, c, d];
+        let mut slices = [IoSlice::new(&header), IoSlice::new(payload)];
+        let mut rest = &mut slices[..if payload.is_empty() { 1 } else { 2 }];
+        while !rest.is_empty() {
+            let written = self.stream.write_vectored(rest).await?;
+            if written == 0 {
+                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+            }
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(self.stream.flush().await?)
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, FramesError> {
+    serde_json::from_slice(payload).map_err(|e| FramesError::Malformed(e.to_string()))
+}
+
+fn number(payload: &[u8]) -> Result<u32, FramesError> {
+    let bytes = payload.try_into().map_err(|_| FramesError::Malformed("a number of another size".to_owned()))?;
+    Ok(u32::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::RefusalKind;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("runtime").block_on(future)
+    }
+
+    fn to_client() -> impl Strategy<Value = ToClient> {
+        let bytes = || prop::collection::vec(any::<u8>(), 1..2000).prop_map(Bytes::from);
+        prop_oneof![
+            any::<u32>().prop_map(ToClient::Started),
+            bytes().prop_map(ToClient::Stdout),
+            bytes().prop_map(ToClient::Stderr),
+            Just(ToClient::StdoutEnd),
+            Just(ToClient::StderrEnd),
+            any::<u32>().prop_map(ToClient::StdinCredit),
+            any::<i32>().prop_map(|code| ToClient::Exit(ExecEnd::Exited { code })),
+            ".*".prop_map(|message| ToClient::Exit(ExecEnd::Refused { reason: RefusalKind::Busy, message })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn frames_survive_any_split_of_the_stream(frames in prop::collection::vec(to_client(), 0..20), size in 1usize..300) {
+            let got = run(async {
+                let (a, b) = tokio::io::duplex(size);
+                let write = async {
+                    let mut writer = FrameWriter::new(a);
+                    for frame in &frames {
+                        writer.write_to_client(frame).await.expect("write");
+                    }
+                };
+                let read = async {
+                    let mut reader = FrameReader::new(b);
+                    let mut got = Vec::new();
+                    while let Some(frame) = reader.next_from_controller().await.expect("read") {
+                        got.push(frame);
+                    }
+                    got
+                };
+                tokio::join!(write, read).1
+            });
+            prop_assert_eq!(got, frames);
+        }
+
+        #[test]
+        fn garbage_is_refused_and_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            run(async {
+                let mut reader = FrameReader::new(&bytes[..]);
+                while let Ok(Some(_)) = reader.next_from_client().await {}
+                let mut reader = FrameReader::new(&bytes[..]);
+                while let Ok(Some(_)) = reader.next_from_controller().await {}
+            });
+        }
+    }
+
+    #[test]
+    fn a_client_s_frames_come_through_and_large_stdin_is_cut() {
+        run(async {
+            let (a, b) = tokio::io::duplex(1 << 20);
+            let mut writer = FrameWriter::new(a);
+            let request = ExecRequest::new("a".parse().expect("name"), ["true"]);
+            let blob = Bytes::from(vec![7; MAX_PAYLOAD + 5]);
+            for frame in [
+                ToController::Start(request.clone()),
+                ToController::Stdin(blob),
+                ToController::Signal(-2),
+                ToController::StdinEnd,
+            ] {
+                writer.write_to_controller(&frame).await.expect("write");
+            }
+            drop(writer);
+            let mut reader = FrameReader::new(b);
+            let mut next = async || reader.next_from_client().await.expect("read");
+            assert_eq!(next().await, Some(ToController::Start(request)));
+            assert_eq!(next().await, Some(ToController::Stdin(Bytes::from(vec![7; MAX_PAYLOAD]))));
+            assert_eq!(next().await, Some(ToController::Stdin(Bytes::from(vec![7; 5]))));
+            assert_eq!(next().await, Some(ToController::Signal(-2)));
+            assert_eq!(next().await, Some(ToController::StdinEnd));
+            assert_eq!(next().await, None);
+        });
+    }
+
+    #[test]
+    fn a_length_above_the_limit_is_refused_before_anything_is_read_for_it() {
+        run(async {
+            let mut reader = FrameReader::new(&[STDIN, 1, 0, 4, 0][..]);
+            assert!(matches!(reader.next_from_client().await, Err(FramesError::Malformed(_))));
+            assert!(reader.buffer.capacity() < 64 << 10);
+        });
+    }
+}

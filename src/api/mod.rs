@@ -1,0 +1,42 @@
+//! The controller's HTTP API: the types of its requests and answers, and a client.
+//!
+//! It exists so that the command line and the controller cannot disagree: both use these types, and nothing else
+//! crosses between them. It knows nothing of sessions, topics or journals.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | – | [`Status`] |
+//! | `GET /v1/agents?selector=…` | – | [`AgentList`] |
+//! | `GET /v1/agents/{name}` | – | [`Agent`] |
+//! | `POST /v1/agents` | [`AddAgent`] | [`AddedAgent`] |
+//! | `DELETE /v1/agents/{name}` | – | [`RemovedAgent`] |
+//! | `POST /v1/agents/{name}/call` | any bytes | the same bytes, from the agent |
+//! | `GET /v1/agents/{name}/condition` | – | [`AgentCondition`], asked of the agent itself |
+//! | `POST /v1/exec` with `Upgrade: rk-exec/1` | – | 101, then [frames](exec) both ways |
+//!
+//! Every request carries `Authorization: Bearer TOKEN`. An answer that is not 2xx or 101 has an [`ApiError`] as body.
+
+pub mod agents;
+pub mod client;
+mod error;
+pub mod exec;
+pub mod frames;
+mod status;
+
+pub use agents::{AddAgent, AddedAgent, Agent, AgentCondition, AgentList, AgentState, RemovedAgent};
+pub use client::{Client, ClientError};
+pub use error::{ApiError, Code};
+pub use exec::{ExecEnd, ExecRequest, Fault, RefusalKind};
+pub use status::{AgentCounts, KafkaStatus, Status};
+
+/// Where the API listens unless told otherwise.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7480";
+
+/// The name of the protocol that `POST /v1/exec` upgrades to.
+pub const EXEC_PROTOCOL: &str = "rk-exec/1";
+
+/// The largest JSON body, either way: 16 MiB.
+pub const MAX_JSON: usize = 16 << 20;
+
+/// The largest body of a call, either way: 512 MiB.
+pub const MAX_CALL: usize = 512 << 20;
