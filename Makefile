@@ -59,6 +59,10 @@ audit: ## known vulnerabilities of our dependencies (fetches the advisory databa
 test: ## unit tests, simulation and the whole system on the embedded broker; needs only Rust
 	$(CARGO) test --locked --all-features
 
+.PHONY: test-kafka
+test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs Java 17 and Maven
+	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test kafka_harness -- --include-ignored --test-threads 1
+
 # Apache Kafka's jars, from Maven Central.
 .kafka: compose/kafka/pom.xml
 	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
@@ -67,7 +71,7 @@ test: ## unit tests, simulation and the whole system on the embedded broker; nee
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
-ci: check test ## what every change must pass
+ci: check test test-kafka ## what every change must pass
 
 .PHONY: clean
 clean: ## remove what was built and fetched
