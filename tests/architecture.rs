@@ -24,8 +24,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["kafka"]),
     ("bytelog", &["kafka"]),
     ("service", &["protocol", "link"]),
-    ("agent", &["protocol", "link", "bytelog", "service"]),
-    ("controller", &["protocol", "link", "bytelog", "journal", "api", "service"]),
+    // `kafka` because the cluster is handed in as its trait; the controller also makes the topics.
+    ("agent", &["kafka", "protocol", "link", "bytelog", "service"]),
+    ("controller", &["kafka", "protocol", "link", "bytelog", "journal", "api", "service"]),
     // Converts the file, the environment and the flags into each layer's own `Config`.
     ("config", &["kafka", "link", "bytelog", "journal", "agent", "controller", "broker", "api"]),
     // `kafka` for what its errors mean to an exit code, and for `rk topics`; `link` for the credential and the

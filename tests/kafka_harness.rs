@@ -14,8 +14,9 @@ use rustls::pki_types::pem::PemObject;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use support::kafka::Cluster;
 use support::kafka::admin::{Operation, Resource, Rule};
-use support::kafka::{CONTROLLER, Cluster, STRANGER, User};
+use support::user::{CONTROLLER, STRANGER, User};
 
 async fn client(cluster: &Cluster, user: User) -> Client {
     let mut roots = RootCertStore::empty();

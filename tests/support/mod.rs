@@ -8,4 +8,5 @@ pub mod certs;
 pub mod kafka;
 pub mod ports;
 pub mod process;
+pub mod user;
 pub mod wait;

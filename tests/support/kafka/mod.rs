@@ -5,6 +5,7 @@ pub mod admin;
 
 use super::certs::Authority;
 use super::process::{self, Process};
+use super::user::{AGENT, CONTROLLER, USERS, User};
 use super::{ports, wait};
 use admin::{Admin, Operation, Resource, Rule};
 use std::collections::BTreeSet;
@@ -15,26 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// A user of the cluster's SASL listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The name.
-    pub name: &'static str,
-    /// The password, the same for PLAIN and both SCRAM mechanisms.
-    pub password: &'static str,
-}
-
-/// May do everything.
-pub const ADMIN: User = User { name: "admin", password: "admin-secret" };
-/// What a controller logs in as; [`Cluster::allow_shared_layout`] gives it its rights.
-pub const CONTROLLER: User = User { name: "controller", password: "controller-secret" };
-/// What agents log in as; [`Cluster::allow_shared_layout`] gives it its rights.
-pub const AGENT: User = User { name: "agent", password: "agent-secret" };
-/// May log in, and has no rights.
-pub const STRANGER: User = User { name: "stranger", password: "stranger-secret" };
-
-const USERS: [User; 4] = [ADMIN, CONTROLLER, AGENT, STRANGER];
 
 /// How long a node may take to start on a busy machine.
 const START: Duration = Duration::from_secs(120);
@@ -260,24 +241,6 @@ impl Cluster {
             topic(AGENT, &blobs, false, Operation::Read),
             topic(AGENT, &blobs, false, Operation::Write),
         ]);
-    }
-
-    /// A `client.properties` for Kafka's own tools and `--command-config`; the mechanism is SASL's name for it.
-    pub fn client_properties(&self, user: User, mechanism: &str) -> PathBuf {
-        let path = self.folder().join(format!("{}-{}.properties", user.name, mechanism.to_lowercase()));
-        let module = if mechanism == "PLAIN" { "plain.PlainLoginModule" } else { "scram.ScramLoginModule" };
-        let text = format!(
-            "security.protocol=SASL_SSL\n\
-             sasl.mechanism={mechanism}\n\
-             sasl.jaas.config=org.apache.kafka.common.security.{module} required username=\"{}\" password=\"{}\";\n\
-             ssl.truststore.type=PEM\n\
-             ssl.truststore.location={}\n",
-            user.name,
-            user.password,
-            self.authority().ca().display(),
-        );
-        fs::write(&path, text).unwrap();
-        path
     }
 
     /// Writes each node's settings.
