@@ -1,103 +1,347 @@
-//! The controller's side of the link.
+//! The controller's side of the link: all endpoints, and the agents that come in through them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
-use tokio::sync::mpsc;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join_all;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
 
-use super::{Config, Identity, Lane, LinkError, Profile, RecvStream, SecretHash, SendStream};
-use crate::{id::AgentName, kafka::SharedCluster};
+use super::{
+    Config, Identity, Lane, LinkError, accept, address,
+    gate::{Dropped, Gate, Roster, Verdict},
+    hello::close,
+    notice::{self, Reason},
+    packet::{Datagrams, Header, Incarnation, Kind},
+    port::{Plan, Port},
+    route::{Down, Route},
+    session::Session,
+    transport,
+};
+use crate::{
+    id::AgentName,
+    kafka::{Record, SharedCluster},
+};
 
-/// Who may connect. Called for each first packet of a connection: fast, no waiting.
-pub trait Roster: Send + Sync + 'static {
-    /// The stored hash of the agent's secret, also of a removed agent that is still remembered; `None` if the name
-    /// is not known.
-    fn secret_hash(&self, name: &AgentName) -> Option<SecretHash>;
+/// Sessions that wait to be taken over by the controller.
+const SESSIONS: usize = 256;
+/// Handshakes under way, of all agents.
+const HALF_OPEN: usize = 256;
+/// How often a controller looks whether a partition works.
+const PROBE: Duration = Duration::from_secs(1);
+/// Notices in a burst, and per second after it.
+const NOTICES: u32 = 20;
+/// The key of probe records: no agent's name starts so.
+const PROBE_KEY: &[u8] = b"-controller";
 
-    /// Whether the agent was removed: it authenticates, and is told so.
-    fn is_removed(&self, name: &AgentName) -> bool;
+/// The open endpoints of a controller. Clones are handles of the same; [`close`](Self::close) ends them.
+#[derive(Clone)]
+pub struct Listener {
+    shared: Arc<Shared>,
 }
 
-/// The open endpoints of a controller. Clones are handles of the same.
-#[derive(Clone)]
-pub struct Listener {}
+/// What the listener's tasks share.
+pub(super) struct Shared {
+    pub config: Config,
+    pub identity: Arc<Identity>,
+    pub epoch: u32,
+    pub gate: Arc<Gate>,
+    pub sessions: mpsc::Sender<Session>,
+    state: Mutex<State>,
+    ports: Mutex<Vec<(Lane, Port)>>,
+    probed: Vec<watch::Sender<Instant>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    live: BTreeMap<AgentName, Session>,
+    half_open: BTreeSet<(AgentName, Lane, Incarnation)>,
+    /// Bulk lanes on each bulk partition.
+    leases: Vec<u32>,
+}
 
 impl Listener {
     /// Opens the endpoints of all partitions, for the controller that holds `epoch`. Sessions of authenticated agents
-    /// come through the receiver; a second session of a name means that the first was superseded or broken.
+    /// come through the receiver; a second session of a name means that the first was superseded or replaced.
     pub async fn open(
-        _cluster: SharedCluster,
-        _config: Config,
-        _identity: Arc<Identity>,
-        _epoch: u32,
-        _roster: Arc<dyn Roster>,
+        cluster: SharedCluster,
+        config: Config,
+        identity: Arc<Identity>,
+        epoch: u32,
+        roster: Arc<dyn Roster>,
     ) -> Result<(Self, mpsc::Receiver<Session>), LinkError> {
-        todo!()
+        let mut random = config.random("listener");
+        let (sessions, receiver) = mpsc::channel(SESSIONS);
+        let now = Instant::now();
+        let shared = Arc::new(Shared {
+            gate: Arc::new(Gate::new(roster, epoch)),
+            state: Mutex::new(State { leases: vec![0; config.partitions as usize], ..State::default() }),
+            ports: Mutex::default(),
+            probed: (0..config.partitions).map(|_| watch::Sender::new(now)).collect(),
+            tasks: Mutex::default(),
+            config,
+            identity,
+            epoch,
+            sessions,
+        });
+        let lanes = [Lane::Control, Lane::Bulk].into_iter();
+        let places: Vec<_> = lanes.flat_map(|lane| (0..shared.config.partitions).map(move |p| (lane, p))).collect();
+        let nonce = random.random();
+        let opened = try_join_all(places.iter().map(|&(lane, partition)| {
+            let random = StdRng::from_seed(random.random());
+            let place = Place { shared: shared.clone(), cluster: cluster.clone(), lane, partition, nonce };
+            async move { place.open(random).await }
+        }))
+        .await?;
+        {
+            let mut tasks = shared.tasks.lock().expect("no holder panics");
+            let mut ports = shared.ports.lock().expect("no holder panics");
+            for (&(lane, partition), (port, down)) in places.iter().zip(opened) {
+                tasks.spawn(accept::serve(shared.clone(), port.endpoint.clone(), down));
+                if lane == Lane::Control {
+                    tasks.spawn(probe(shared.clone(), cluster.clone(), partition, nonce));
+                }
+                ports.push((lane, port));
+            }
+        }
+        Ok((Self { shared }, receiver))
     }
 
     /// The control partition of an agent.
-    pub fn partition_of(&self, _name: &AgentName) -> u32 {
-        todo!()
+    pub fn partition_of(&self, name: &AgentName) -> u32 {
+        address::partition(name, self.shared.config.partitions)
     }
 
     /// How long ago the controller's own last probe record came back from control partition `partition`; the
     /// controller writes one every second. While this is large, silence says nothing about agents.
-    pub fn probe_age(&self, _partition: u32) -> Duration {
-        todo!()
+    pub fn probe_age(&self, partition: u32) -> Duration {
+        self.shared.probed.get(partition as usize).map_or(Duration::ZERO, |probed| probed.borrow().elapsed())
     }
 
-    /// Whether a controller with a higher epoch was seen: this one has stopped serving, and must exit.
+    /// Packets that were dropped before QUIC saw them, by reason.
+    pub fn dropped(&self) -> &Dropped {
+        &self.shared.gate.dropped
+    }
+
+    /// Waits until an agent proves that it knows a controller with a higher epoch, and returns that. The agent may
+    /// lie: whether it is true stands in the journal.
     pub async fn fenced(&self) -> u32 {
-        todo!()
+        self.shared.gate.fenced().await
+    }
+
+    /// Stops writing and reading at once, as `kill -9` does, and keeps what must not be dropped, since a drop says
+    /// good-bye.
+    #[cfg(test)]
+    pub(super) fn stop_dead(self) -> impl Sized {
+        self.shared.tasks.lock().expect("no holder panics").abort_all();
+        for (_, port) in &*self.shared.ports.lock().expect("no holder panics") {
+            port.stop_dead();
+        }
+        self
     }
 
     /// Tells the agents that the controller goes away, sends what is queued (bounded by 2 s) and stops.
     pub async fn close(&self) {
-        todo!()
+        self.shared.tasks.lock().expect("no holder panics").abort_all();
+        let ports = std::mem::take(&mut *self.shared.ports.lock().expect("no holder panics"));
+        let closing = ports.into_iter().map(|(_, port)| port.close(close::GOING_AWAY, b"the controller shuts down"));
+        futures_util::future::join_all(closing).await;
     }
 }
 
-/// An authenticated session with one agent. Clones are handles of the same.
-#[derive(Clone)]
-pub struct Session {}
-
-impl Session {
-    /// Who authenticated.
-    pub fn name(&self) -> &AgentName {
-        todo!()
+impl Shared {
+    /// Takes a half-open place, or says that there is none: one for each run and lane, [`HALF_OPEN`] in all.
+    pub fn begin(&self, name: &AgentName, lane: Lane, incarnation: Incarnation) -> bool {
+        let mut state = self.state();
+        let taken = state.half_open.len() < HALF_OPEN && state.half_open.insert((name.clone(), lane, incarnation));
+        if !taken {
+            Dropped::count(&self.gate.dropped.half_open);
+        }
+        taken
     }
 
-    /// What the agent said of itself.
-    pub fn profile(&self) -> &Profile {
-        todo!()
+    /// Gives the place back.
+    pub fn end(&self, name: &AgentName, lane: Lane, incarnation: Incarnation) {
+        self.state().half_open.remove(&(name.clone(), lane, incarnation));
     }
 
-    /// Opens a stream, and the bulk lane first if it is not open yet. Ends within `connect_timeout`.
-    pub async fn open_stream(&self, _lane: Lane) -> Result<(SendStream, RecvStream), LinkError> {
-        todo!()
+    /// Makes `session` the one of its agent. The one before is told why it ends.
+    pub fn enter(&self, session: &Session) {
+        let before = self.state().live.insert(session.name().clone(), session.clone());
+        if let Some(before) = before {
+            if before.incarnation() == session.incarnation() {
+                before.close(close::REPLACED, "the same process connected again");
+            } else {
+                before.close(close::SUPERSEDED, "a newer process runs under this name");
+            }
+        }
     }
 
-    /// A number that grows whenever something authentic came from the agent.
-    pub fn heard(&self) -> u64 {
-        todo!()
+    /// Forgets a session that has ended.
+    pub fn leave(&self, session: &Session) {
+        let mut state = self.state();
+        if state.live.get(session.name()).is_some_and(|live| live.is(session)) {
+            state.live.remove(session.name());
+        }
     }
 
-    /// Waits until the session has ended and says why.
-    pub async fn closed(&self) -> LinkError {
-        todo!()
+    /// The live session of a run.
+    pub fn live(&self, name: &AgentName, incarnation: Incarnation) -> Option<Session> {
+        self.state().live.get(name).filter(|s| s.incarnation() == incarnation).cloned()
     }
 
-    /// Whether it is already closed.
-    pub fn is_closed(&self) -> bool {
-        todo!()
+    /// Leases the bulk partition that the fewest others have.
+    pub fn lease(&self) -> u32 {
+        let mut state = self.state();
+        let partition = (0..state.leases.len()).min_by_key(|p| state.leases[*p]).unwrap_or(0);
+        state.leases[partition] += 1;
+        partition as u32
     }
 
-    /// Ends the session because the agent was removed.
-    pub fn close_removed(&self) {
-        todo!()
+    /// Gives a bulk partition back.
+    pub fn release(&self, partition: u32) {
+        if let Some(count) = self.state().leases.get_mut(partition as usize) {
+            *count = count.saturating_sub(1);
+        }
     }
 
-    /// Bytes and packets sent and received, round-trip time; for `rk status`.
-    pub fn round_trip(&self) -> Duration {
-        todo!()
+    /// Open bulk lanes.
+    pub fn bulk_lanes(&self) -> u32 {
+        self.state().leases.iter().sum()
+    }
+
+    /// Runs a task until the listener closes.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().expect("no holder panics");
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+}
+
+/// One (lane, partition) of a listener that is being opened.
+struct Place {
+    shared: Arc<Shared>,
+    cluster: SharedCluster,
+    lane: Lane,
+    partition: u32,
+    nonce: u64,
+}
+
+impl Place {
+    async fn open(self, mut random: StdRng) -> Result<(Port, Arc<Route>), LinkError> {
+        let Self { shared, cluster, lane, partition, nonce } = self;
+        let prefix = &shared.config.prefix;
+        let (read_topic, write_topic) = match lane {
+            Lane::Control => (prefix.up_control(), prefix.down_control()),
+            Lane::Bulk => (prefix.up_bulk(), prefix.down_bulk()),
+        };
+        let route = Arc::new(Route::Down(Down::new(lane, shared.epoch)));
+        let (tell, told) = mpsc::channel(NOTICES as usize);
+        let plan = Plan {
+            route: route.clone(),
+            local: address::CONTROLLER,
+            endpoint: transport::controller_endpoint(
+                &shared.identity,
+                shared.epoch,
+                StdRng::from_seed(random.random()),
+            ),
+            server: Some(transport::server(&shared.config, lane, &shared.identity)),
+            sort: {
+                let (gate, route, probed) =
+                    (shared.gate.clone(), route.clone(), shared.probed[partition as usize].clone());
+                Arc::new(move |record, out| {
+                    let Route::Down(down) = &*route else { return };
+                    sort(&gate, down, &tell, nonce, &probed, record, out);
+                })
+            },
+            read_topic,
+            write_topic: write_topic.clone(),
+            partition,
+            random,
+        };
+        let port = Port::open(&cluster, plan).await?;
+        let writer = cluster.writer(&write_topic, partition as i32);
+        let (identity, epoch) = (shared.identity.clone(), shared.epoch);
+        shared.spawn(give_notice(identity, epoch, writer, told));
+        Ok((port, route))
+    }
+}
+
+/// Sorts one record of an up topic.
+fn sort(
+    gate: &Gate,
+    down: &Down,
+    tell: &mpsc::Sender<(AgentName, Incarnation, Reason)>,
+    nonce: u64,
+    probed: &watch::Sender<Instant>,
+    record: Record,
+    out: &mut Vec<(SocketAddr, Bytes)>,
+) {
+    let Record { key, mut value, .. } = record;
+    let Ok(header) = Header::decode(&mut value) else { return Dropped::count(&gate.dropped.malformed) };
+    if header.kind == Kind::Probe {
+        if value[..] == nonce.to_le_bytes() {
+            probed.send_replace(Instant::now());
+        }
+        return;
+    }
+    let Some(name) = std::str::from_utf8(&key).ok().and_then(|key| key.parse::<AgentName>().ok()) else {
+        return Dropped::count(&gate.dropped.malformed);
+    };
+    for datagram in Datagrams::new(&header, value) {
+        let Ok((datagram, mac)) = datagram else { return Dropped::count(&gate.dropped.malformed) };
+        match gate.judge(&name, &header, down.lane, &datagram, mac) {
+            Verdict::Pass { proven } => out.push((down.learn(&name, header.incarnation, proven), datagram)),
+            Verdict::Drop => {}
+            // A full channel is the rate limit at work.
+            Verdict::Tell(reason) => drop(tell.try_send((name.clone(), header.incarnation, reason))),
+        }
+    }
+}
+
+/// Writes notices, as many as the rate allows; what is more was dropped by the channel's bound.
+async fn give_notice(
+    identity: Arc<Identity>,
+    epoch: u32,
+    writer: Arc<dyn crate::kafka::PartitionWriter>,
+    mut told: mpsc::Receiver<(AgentName, Incarnation, Reason)>,
+) {
+    while let Some((name, incarnation, reason)) = told.recv().await {
+        let value = notice::write(&identity, epoch, &name, incarnation, reason);
+        let key = Bytes::copy_from_slice(name.as_str().as_bytes());
+        if let Err(error) = writer.produce(vec![Record::new(key, value)]).await {
+            tracing::debug!(%error, "a notice could not be written");
+        }
+        tokio::time::sleep(Duration::from_secs(1) / NOTICES).await;
+    }
+}
+
+/// Writes this controller's probe records to one up partition.
+async fn probe(shared: Arc<Shared>, cluster: SharedCluster, partition: u32, nonce: u64) {
+    let writer = cluster.writer(&shared.config.prefix.up_control(), partition as i32);
+    let header = Header { kind: Kind::Probe, incarnation: Incarnation { starts: 0, random: 0 }, epoch: shared.epoch };
+    let mut value = BytesMut::new();
+    header.encode(&mut value);
+    value.extend_from_slice(&nonce.to_le_bytes());
+    let record = Record::new(PROBE_KEY, value.freeze());
+    loop {
+        if let Err(error) = writer.produce(vec![record.clone()]).await {
+            tracing::debug!(%error, partition, "a probe could not be written");
+        }
+        tokio::time::sleep(PROBE).await;
     }
 }

@@ -5,23 +5,47 @@
 //! [`Dialer::open`]s, connects, and accepts the streams that the controller opens. Above this module nobody knows of
 //! topics, partitions, packets or incarnations.
 
+mod accept;
+mod address;
+mod connection_id;
 pub mod credential;
 mod dialer;
 mod error;
+mod gate;
+mod hello;
 pub mod identity;
+mod inbox;
 mod listener;
+mod notice;
+pub mod packet;
+mod port;
 mod profile;
+mod proof;
+mod pump;
+mod queue;
+mod route;
+mod session;
+mod socket;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod transport;
+mod until;
 
 use std::time::Duration;
 
 pub use credential::{Credential, SecretHash};
 pub use dialer::{AgentSession, Dialer};
 pub use error::LinkError;
+pub use gate::{Dropped, Roster};
 pub use identity::{Fingerprint, Identity};
-pub use listener::{Listener, Roster, Session};
+pub use listener::Listener;
 pub use profile::Profile;
-pub use quinn::{RecvStream, SendStream};
+use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
+pub use session::Session;
+pub use stream::{RecvStream, SendStream};
 
 use crate::kafka::Prefix;
 
@@ -48,6 +72,24 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long an unused bulk lane stays open. Default 30 s.
     pub bulk_idle: Duration,
+    /// For simulations: all randomness of the link, other than that of keys, derives from it.
+    pub seed: Option<u64>,
+}
+
+impl Config {
+    /// A source of randomness for the part that `label` names.
+    fn random(&self, label: &str) -> StdRng {
+        let Some(seed) = self.seed else {
+            let mut bytes = [0; 32];
+            ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+                .expect("the system has randomness");
+            return StdRng::from_seed(bytes);
+        };
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        hash.update(&seed.to_le_bytes());
+        hash.update(label.as_bytes());
+        StdRng::from_seed(hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
 }
 
 impl Default for Config {
@@ -58,6 +100,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(15 * 60),
             connect_timeout: Duration::from_secs(10),
             bulk_idle: Duration::from_secs(30),
+            seed: None,
         }
     }
 }

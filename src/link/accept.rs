@@ -1,0 +1,122 @@
+//! From a first packet to an authenticated session, at the controller.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{Connection, Endpoint, Incoming};
+
+use super::{
+    Lane, SecretHash,
+    hello::{Hello, Refusal, ToAgent, close},
+    listener::Shared,
+    packet::Incarnation,
+    route::Route,
+    session::Session,
+};
+use crate::{frame, id::AgentName};
+
+/// How long a refused agent may take to read why.
+const REFUSAL: Duration = Duration::from_secs(3);
+
+/// Takes connections of one endpoint in, for ever.
+pub async fn serve(shared: Arc<Shared>, endpoint: Endpoint, route: Arc<Route>) {
+    let Route::Down(down) = &*route else { return };
+    while let Some(incoming) = endpoint.accept().await {
+        let Some((name, incarnation)) = down.peer(incoming.remote_address()) else {
+            incoming.ignore();
+            continue;
+        };
+        if !shared.begin(&name, down.lane, incarnation) {
+            // Never `refuse`, which answers: the agent's next try finds a free place.
+            incoming.ignore();
+            continue;
+        }
+        let (shared, lane) = (shared.clone(), down.lane);
+        let task = {
+            let shared = shared.clone();
+            async move {
+                let limit = shared.config.connect_timeout;
+                let entered = tokio::time::timeout(limit, enter(&shared, incoming, &name, incarnation, lane)).await;
+                shared.end(&name, lane, incarnation);
+                match entered {
+                    Ok(Ok(())) => {}
+                    Ok(Err(reason)) => tracing::info!(agent = %name, ?lane, reason, "connection was not let in"),
+                    Err(_) => tracing::debug!(agent = %name, ?lane, "handshake took too long"),
+                }
+            }
+        };
+        shared.spawn(task);
+    }
+}
+
+async fn enter(
+    shared: &Arc<Shared>,
+    incoming: Incoming,
+    name: &AgentName,
+    incarnation: Incarnation,
+    lane: Lane,
+) -> Result<(), String> {
+    let connection = incoming.await.map_err(|e| e.to_string())?;
+    let (mut send, mut recv) = connection.accept_bi().await.map_err(|e| e.to_string())?;
+    let hello: Hello = frame::read(&mut recv).await.map_err(|e| e.to_string())?;
+    if let Err(refusal) = judge(shared, &hello, name, lane) {
+        let said = async {
+            frame::write(&mut send, &ToAgent::Refused(refusal)).await.ok();
+            send.finish().ok();
+            connection.closed().await;
+        };
+        let _ = tokio::time::timeout(REFUSAL, said).await;
+        connection.close(close::REFUSED, b"refused");
+        return Err(format!("refused: {refusal:?}"));
+    }
+    if !shared.gate.authenticated(name, incarnation) {
+        connection.close(close::SUPERSEDED, b"a newer process runs under this name");
+        return Err("superseded".to_owned());
+    }
+    let welcome = ToAgent::Welcome { epoch: shared.epoch, version: env!("CARGO_PKG_VERSION").to_owned() };
+    frame::write(&mut send, &welcome).await.map_err(|e| e.to_string())?;
+    match lane {
+        Lane::Control => {
+            let session = Session::new(shared, name.clone(), incarnation, hello.profile, connection, send);
+            shared.enter(&session);
+            shared.spawn(forget_when_closed(shared.clone(), session.clone()));
+            shared.sessions.send(session).await.map_err(|_| "the controller stopped".to_owned())
+        }
+        Lane::Bulk => attach(shared, name, incarnation, connection, send),
+    }
+}
+
+/// Whether an agent that showed this may come in.
+fn judge(shared: &Shared, hello: &Hello, name: &AgentName, lane: Lane) -> Result<(), Refusal> {
+    let known = shared.gate.secret_hash(&hello.name);
+    // The routing hint of the record and the name that authenticates must be the same.
+    if hello.name != *name || hello.lane != lane || known != Some(SecretHash::of(&hello.secret)) {
+        return Err(Refusal::Unknown);
+    }
+    if hello.epoch > shared.epoch {
+        return Err(Refusal::Stale);
+    }
+    if shared.gate.roster().is_removed(name) {
+        return Err(Refusal::Removed);
+    }
+    Ok(())
+}
+
+fn attach(
+    shared: &Arc<Shared>,
+    name: &AgentName,
+    incarnation: Incarnation,
+    connection: Connection,
+    hello: quinn::SendStream,
+) -> Result<(), String> {
+    let Some(session) = shared.live(name, incarnation) else {
+        connection.close(close::REFUSED, b"no session");
+        return Err("a bulk lane without a session".to_owned());
+    };
+    session.attach_bulk(connection, hello);
+    Ok(())
+}
+
+async fn forget_when_closed(shared: Arc<Shared>, session: Session) {
+    session.closed().await;
+    shared.leave(&session);
+}

@@ -1,0 +1,218 @@
+//! What the controller looks at before quinn sees a packet: one hash decides whether a handshake is worth its cost.
+//!
+//! Pure but for the counters: who is known comes from the [`Roster`], which runs have authenticated is remembered here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{
+    Lane, SecretHash,
+    notice::Reason,
+    packet::{self, Header, Incarnation, Kind, MAC},
+    proof,
+    until::until,
+};
+use crate::id::AgentName;
+
+/// Who may connect. Called for each record: fast, no waiting.
+pub trait Roster: Send + Sync + 'static {
+    /// The stored hash of the agent's secret, also of a removed agent that is still remembered; `None` if the name
+    /// is not known.
+    fn secret_hash(&self, name: &AgentName) -> Option<SecretHash>;
+
+    /// Whether the agent was removed: it authenticates, and is told so.
+    fn is_removed(&self, name: &AgentName) -> bool;
+}
+
+/// What becomes of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// To quinn; `proven` if a MAC says who sent it.
+    Pass {
+        /// Whether a MAC was checked.
+        proven: bool,
+    },
+    /// Dropped and counted.
+    Drop,
+    /// Dropped and counted, and the sender may be told why.
+    Tell(Reason),
+}
+
+/// Packets that were dropped, by reason. They only grow.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Not a packet record, or not of an agent.
+    pub malformed: AtomicU64,
+    /// Of a name that is not known.
+    pub unknown: AtomicU64,
+    /// With a MAC that the agent's secret does not give.
+    pub forged: AtomicU64,
+    /// Of a run older than the one that authenticated.
+    pub old: AtomicU64,
+    /// Of an agent that knows a newer controller.
+    pub fenced: AtomicU64,
+    /// For want of room.
+    pub overflow: AtomicU64,
+    /// Handshakes above the limits.
+    pub half_open: AtomicU64,
+}
+
+impl Dropped {
+    /// Adds one.
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The controller's judgement, shared by all its sockets.
+pub struct Gate {
+    roster: Arc<dyn Roster>,
+    epoch: u32,
+    newest: Mutex<BTreeMap<AgentName, Incarnation>>,
+    fenced: watch::Sender<u32>,
+    pub dropped: Dropped,
+}
+
+impl Gate {
+    pub fn new(roster: Arc<dyn Roster>, epoch: u32) -> Self {
+        let fenced = watch::Sender::new(0);
+        Self { roster, epoch, newest: Mutex::default(), fenced, dropped: Dropped::default() }
+    }
+
+    /// Judges one datagram of a record that claims to be from `name`.
+    pub fn judge(
+        &self,
+        name: &AgentName,
+        header: &Header,
+        lane: Lane,
+        datagram: &[u8],
+        mac: Option<[u8; MAC]>,
+    ) -> Verdict {
+        let drop = |counter| {
+            Dropped::count(counter);
+            Verdict::Drop
+        };
+        if header.kind != Kind::Up {
+            return drop(&self.dropped.malformed);
+        }
+        let Some(hash) = self.roster.secret_hash(name) else {
+            Dropped::count(&self.dropped.unknown);
+            return if packet::is_long(datagram) { Verdict::Tell(Reason::Unknown) } else { Verdict::Drop };
+        };
+        let old = self.newest(name).is_some_and(|newest| header.incarnation < newest);
+        let Some(mac) = mac else {
+            return if old { drop(&self.dropped.old) } else { Verdict::Pass { proven: false } };
+        };
+        if !proof::check(&hash, name, header, lane, datagram, &mac) {
+            Dropped::count(&self.dropped.forged);
+            return Verdict::Tell(Reason::Unknown);
+        }
+        if header.epoch > self.epoch {
+            self.fenced.send_if_modified(|seen| {
+                let higher = header.epoch > *seen;
+                *seen = header.epoch.max(*seen);
+                higher
+            });
+            return drop(&self.dropped.fenced);
+        }
+        if old {
+            Dropped::count(&self.dropped.old);
+            return Verdict::Tell(Reason::Superseded);
+        }
+        Verdict::Pass { proven: true }
+    }
+
+    /// The run of `name` authenticated: older ones are dropped from now on. False if a newer one already has.
+    pub fn authenticated(&self, name: &AgentName, incarnation: Incarnation) -> bool {
+        let mut newest = self.newest.lock().expect("no holder panics");
+        match newest.get(name) {
+            Some(known) if *known > incarnation => false,
+            _ => {
+                newest.insert(name.clone(), incarnation);
+                true
+            }
+        }
+    }
+
+    /// Who may connect.
+    pub fn roster(&self) -> &dyn Roster {
+        &*self.roster
+    }
+
+    /// Waits until an agent has proven that it knows a controller with a higher epoch, and returns that.
+    pub async fn fenced(&self) -> u32 {
+        until(&self.fenced, |epoch| (*epoch > 0).then_some(*epoch)).await
+    }
+
+    /// The secret's hash and whether the agent may come in, for the check inside the session.
+    pub fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
+        self.roster.secret_hash(name)
+    }
+
+    fn newest(&self, name: &AgentName) -> Option<Incarnation> {
+        self.newest.lock().expect("no holder panics").get(name).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::{Credential, Fingerprint};
+
+    struct One(Credential);
+
+    impl Roster for One {
+        fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
+            (*name == self.0.name).then(|| self.0.secret_hash())
+        }
+
+        fn is_removed(&self, _: &AgentName) -> bool {
+            false
+        }
+    }
+
+    /// A long header with a source connection id of two bytes.
+    const INITIAL: &[u8] = &[0xc0, 0, 0, 0, 1, 1, 9, 2, 7, 7, 0];
+    const SHORT: &[u8] = &[0x40, 1, 2, 3];
+
+    #[test]
+    fn only_what_the_agent_itself_sent_now_is_let_through() {
+        let a = Credential::generate("a".parse().expect("name"), Fingerprint([0; 32]));
+        let gate = Gate::new(Arc::new(One(a.clone())), 5);
+        let run = |starts| Incarnation { starts, random: 1 };
+        let header = |starts, epoch| Header { kind: Kind::Up, incarnation: run(starts), epoch };
+        let mac = |h: &Header, lane| proof::prove(&a.secret_hash(), &a.name, h, lane, INITIAL);
+        let judge = |h: &Header, lane, mac| gate.judge(&a.name, h, lane, INITIAL, mac);
+
+        let good = header(3, 5);
+        assert_eq!(judge(&good, Lane::Control, mac(&good, Lane::Control)), Verdict::Pass { proven: true });
+        assert_eq!(gate.judge(&a.name, &good, Lane::Control, SHORT, None), Verdict::Pass { proven: false });
+        assert_eq!(judge(&good, Lane::Bulk, mac(&good, Lane::Control)), Verdict::Tell(Reason::Unknown), "other lane");
+        assert_eq!(judge(&header(4, 5), Lane::Control, mac(&good, Lane::Control)), Verdict::Tell(Reason::Unknown));
+        let b = "b".parse().expect("name");
+        let m = mac(&good, Lane::Control);
+        assert_eq!(gate.judge(&b, &good, Lane::Control, INITIAL, m), Verdict::Tell(Reason::Unknown));
+        assert_eq!(gate.judge(&b, &good, Lane::Control, SHORT, None), Verdict::Drop, "no answer to what is cheap");
+
+        assert!(gate.authenticated(&a.name, run(3)));
+        let older = header(2, 5);
+        assert_eq!(judge(&older, Lane::Control, mac(&older, Lane::Control)), Verdict::Tell(Reason::Superseded));
+        assert_eq!(gate.judge(&a.name, &older, Lane::Control, SHORT, None), Verdict::Drop);
+        assert!(!gate.authenticated(&a.name, run(2)));
+
+        let later = header(3, 6);
+        assert_eq!(
+            judge(&later, Lane::Control, mac(&later, Lane::Control)),
+            Verdict::Drop,
+            "a newer controller is known"
+        );
+        assert_eq!(*gate.fenced.borrow(), 6);
+    }
+}

@@ -1,0 +1,247 @@
+//! An authenticated session, seen from the controller.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use quinn::{Connection, VarInt};
+use tokio::sync::{Mutex, watch};
+
+use super::{
+    Lane, LinkError, Profile,
+    hello::{ToAgent, close},
+    listener::Shared,
+    packet::Incarnation,
+    stream::{Lease, RecvStream, SendStream, wrap},
+    transport::receive_window,
+};
+use crate::{frame, id::AgentName};
+
+/// What all bulk lanes together may have in flight towards the controller.
+const BULK_BUDGET: u32 = 512 << 20;
+/// What one bulk lane always may.
+const BULK_LEAST: u32 = 1 << 20;
+
+/// An authenticated session with one agent. Clones are handles of the same.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Weak<Shared>,
+    name: AgentName,
+    incarnation: Incarnation,
+    profile: Profile,
+    control: Connection,
+    /// The rest of the hello stream: orders to the agent. One bulk lane is ordered at a time.
+    orders: Mutex<quinn::SendStream>,
+    bulk: watch::Sender<Option<Bulk>>,
+    connect_timeout: Duration,
+    bulk_idle: Duration,
+}
+
+#[derive(Clone)]
+struct Bulk {
+    connection: Connection,
+    streams: Arc<watch::Sender<usize>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        name: AgentName,
+        incarnation: Incarnation,
+        profile: Profile,
+        control: Connection,
+        orders: quinn::SendStream,
+    ) -> Self {
+        let inner = Inner {
+            shared: Arc::downgrade(shared),
+            name,
+            incarnation,
+            profile,
+            control,
+            orders: Mutex::new(orders),
+            bulk: watch::Sender::new(None),
+            connect_timeout: shared.config.connect_timeout,
+            bulk_idle: shared.config.bulk_idle,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Who authenticated.
+    pub fn name(&self) -> &AgentName {
+        &self.inner.name
+    }
+
+    /// What the agent said of itself.
+    pub fn profile(&self) -> &Profile {
+        &self.inner.profile
+    }
+
+    /// Opens a stream, and the bulk lane first if it is not open yet. Ends within twice `connect_timeout`. The agent
+    /// learns of the stream with its first byte.
+    pub async fn open_stream(&self, lane: Lane) -> Result<(SendStream, RecvStream), LinkError> {
+        let limit = self.inner.connect_timeout;
+        let opened = tokio::time::timeout(2 * limit, async {
+            match lane {
+                Lane::Control => {
+                    let pair = self.inner.control.open_bi().await.map_err(|e| ended(&e))?;
+                    Ok(wrap(pair, None))
+                }
+                Lane::Bulk => self.open_bulk_stream().await,
+            }
+        });
+        opened.await.unwrap_or(Err(LinkError::NoAnswer(limit)))
+    }
+
+    /// A number that grows whenever something authentic came from the agent.
+    pub fn heard(&self) -> u64 {
+        let of = |connection: &Connection| {
+            let frames = connection.stats().frame_rx;
+            frames.acks + u64::from(frames.ping) + frames.stream
+        };
+        of(&self.inner.control) + self.bulk().map_or(0, |bulk| of(&bulk.connection))
+    }
+
+    /// Waits until the session has ended and says why.
+    pub async fn closed(&self) -> LinkError {
+        let error = self.inner.control.closed().await;
+        if let Some(bulk) = self.bulk() {
+            bulk.connection.close(close::GOING_AWAY, b"the session ended");
+        }
+        ended(&error)
+    }
+
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.inner.control.close_reason().is_some()
+    }
+
+    /// Ends the session because the agent was removed.
+    pub fn close_removed(&self) {
+        self.close(close::REMOVED, "the agent was removed");
+    }
+
+    /// The smoothed round-trip time of the control lane.
+    pub fn round_trip(&self) -> Duration {
+        self.inner.control.rtt()
+    }
+
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.inner.incarnation
+    }
+
+    /// Whether both are handles of the same session.
+    pub(super) fn is(&self, other: &Session) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    pub(super) fn close(&self, code: VarInt, reason: &str) {
+        if let Some(bulk) = self.bulk() {
+            bulk.connection.close(code, reason.as_bytes());
+        }
+        self.inner.control.close(code, reason.as_bytes());
+    }
+
+    /// Takes the bulk lane that the agent dialled. It is closed when it has had no stream for a while.
+    pub(super) fn attach_bulk(&self, connection: Connection, hello: quinn::SendStream) {
+        let Some(shared) = self.inner.shared.upgrade() else { return };
+        let share = (BULK_BUDGET / shared.bulk_lanes().max(1)).clamp(BULK_LEAST, receive_window(Lane::Bulk));
+        connection.set_receive_window(VarInt::from_u32(share));
+        let streams = Arc::new(watch::Sender::new(0));
+        let before =
+            self.inner.bulk.send_replace(Some(Bulk { connection: connection.clone(), streams: streams.clone() }));
+        if let Some(before) = before {
+            before.connection.close(close::REPLACED, b"the bulk lane was opened again");
+        }
+        let idle = self.inner.bulk_idle;
+        shared.spawn(async move {
+            // Kept open as long as the lane: its end would tell the agent that the controller is gone.
+            let _hello = hello;
+            let mut count = streams.subscribe();
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = connection.closed() => return,
+                    unused = count.wait_for(|n| *n == 0) => if unused.is_err() { return },
+                }
+                tokio::select! {
+                    biased;
+                    _ = connection.closed() => return,
+                    used = tokio::time::timeout(idle, count.wait_for(|n| *n > 0)) => {
+                        if used.is_err() {
+                            return connection.close(close::IDLE, b"unused");
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    async fn open_bulk_stream(&self) -> Result<(SendStream, RecvStream), LinkError> {
+        loop {
+            let bulk = self.live_bulk().await?;
+            let lease = Lease::new(&bulk.streams);
+            match bulk.connection.open_bi().await {
+                Ok(pair) => return Ok(wrap(pair, Some(lease))),
+                // It was closed between the look and the use: the next look orders another.
+                Err(_) if !self.is_closed() => {}
+                Err(error) => return Err(ended(&error)),
+            }
+        }
+    }
+
+    /// The open bulk lane; ordered from the agent if there is none.
+    async fn live_bulk(&self) -> Result<Bulk, LinkError> {
+        let is_live = |bulk: &Option<Bulk>| bulk.as_ref().is_some_and(|b| b.connection.close_reason().is_none());
+        let mut changes = self.inner.bulk.subscribe();
+        if is_live(&changes.borrow()) {
+            return Ok(self.bulk().expect("just seen"));
+        }
+        let mut orders = self.inner.orders.lock().await;
+        if is_live(&changes.borrow_and_update()) {
+            return Ok(self.bulk().expect("just seen"));
+        }
+        let shared =
+            self.inner.shared.upgrade().ok_or_else(|| LinkError::Ended("the controller stopped".to_owned()))?;
+        let leased = Leased { partition: shared.lease(), shared: shared.clone() };
+        let order = ToAgent::OpenBulk { partition: leased.partition };
+        frame::write(&mut *orders, &order).await.map_err(|e| LinkError::Ended(e.to_string()))?;
+        let limit = self.inner.connect_timeout;
+        let opened = tokio::time::timeout(limit, changes.wait_for(is_live)).await;
+        let bulk = match opened {
+            Ok(Ok(bulk)) => bulk.clone().expect("it is live"),
+            Ok(Err(_)) => return Err(LinkError::Ended("the session was dropped".to_owned())),
+            Err(_) => return Err(LinkError::NoAnswer(limit)),
+        };
+        let connection = bulk.connection.clone();
+        shared.spawn(async move {
+            let _leased = leased;
+            connection.closed().await;
+        });
+        Ok(bulk)
+    }
+
+    fn bulk(&self) -> Option<Bulk> {
+        self.inner.bulk.borrow().clone()
+    }
+}
+
+/// A bulk partition, given back when dropped.
+struct Leased {
+    shared: Arc<Shared>,
+    partition: u32,
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        self.shared.release(self.partition);
+    }
+}
+
+fn ended(error: &quinn::ConnectionError) -> LinkError {
+    LinkError::Ended(error.to_string())
+}

@@ -1,0 +1,113 @@
+//! TLS 1.3 inside QUIC, with raw public keys (RFC 7250): the controller shows its key, the agent compares it with the
+//! one that its credential pins. There is no certificate, so nothing expires and nothing is parsed.
+
+use std::sync::{Arc, Mutex};
+
+use quinn::{
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+    rustls::{
+        self, DigitallySignedStruct, SignatureScheme,
+        client::{
+            Resumption,
+            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        },
+        crypto::{WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key},
+        pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
+        server::AlwaysResolvesServerRawPublicKeys,
+        sign::CertifiedKey,
+        version::TLS13,
+    },
+};
+
+use super::{Fingerprint, Identity};
+
+/// The protocols that this version speaks, best first. The two sides agree on one in the handshake or not at all.
+const PROTOCOLS: [&[u8]; 1] = [b"rk/1"];
+
+/// The name in the handshake. Nobody looks at it: the key is what counts.
+pub const SERVER_NAME: &str = "controller";
+
+/// The controller's side.
+pub fn server(identity: &Identity) -> Arc<QuicServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let key = PrivatePkcs8KeyDer::from(identity.pkcs8().to_vec());
+    let key = provider.key_provider.load_private_key(key.into()).expect("an identity holds an Ed25519 key");
+    let certified = CertifiedKey::new(vec![CertificateDer::from(identity.spki())], key);
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("ring speaks TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(certified))));
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Arc::new(QuicServerConfig::try_from(config).expect("ring has the initial cipher suite"))
+}
+
+/// The agent's side, which accepts the controller with `pin` alone. A key that was refused is noted in `seen`.
+pub fn client(pin: Fingerprint, seen: Arc<Mutex<Option<Fingerprint>>>) -> Arc<QuicClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("ring speaks TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pin { pin, algorithms, seen }))
+        .with_no_client_auth();
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Arc::new(QuicClientConfig::try_from(config).expect("ring has the initial cipher suite"))
+}
+
+#[derive(Debug)]
+struct Pin {
+    pin: Fingerprint,
+    algorithms: WebPkiSupportedAlgorithms,
+    seen: Arc<Mutex<Option<Fingerprint>>>,
+}
+
+impl ServerCertVerifier for Pin {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = Fingerprint::of(end_entity);
+        if found == self.pin {
+            return Ok(ServerCertVerified::assertion());
+        }
+        *self.seen.lock().expect("no holder panics") = Some(found);
+        Err(rustls::CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let key = SubjectPublicKeyInfoDer::from(key.as_ref());
+        verify_tls13_signature_with_raw_key(message, &key, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
