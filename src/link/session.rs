@@ -101,7 +101,7 @@ impl Session {
     pub fn heard(&self) -> u64 {
         let of = |connection: &Connection| {
             let frames = connection.stats().frame_rx;
-            frames.acks + u64::from(frames.ping) + frames.stream
+            frames.acks + frames.ping + frames.stream
         };
         of(&self.inner.control) + self.bulk().map_or(0, |bulk| of(&bulk.connection))
     }

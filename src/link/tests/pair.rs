@@ -117,10 +117,12 @@ async fn echo_stream(mut send: SendStream, mut recv: RecvStream) {
 pub async fn live(dialer: Dialer) -> LinkError {
     loop {
         match dialer.connect().await {
-            Ok(session) => match echo(session).await {
-                error @ (LinkError::Superseded(_) | LinkError::Removed(_)) => return error,
-                _ => {}
-            },
+            Ok(session) => {
+                let error = echo(session).await;
+                if matches!(error, LinkError::Superseded(_) | LinkError::Removed(_)) {
+                    return error;
+                }
+            }
             Err(LinkError::NoAnswer(_) | LinkError::Ended(_) | LinkError::Kafka(_)) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
