@@ -26,6 +26,10 @@ pub mod selector;
 
 #[cfg(feature = "http")]
 pub mod api;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod config;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "link")]

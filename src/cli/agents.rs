@@ -1,0 +1,220 @@
+//! `rk agents`: the registry of the controller.
+
+use std::{io::Write, path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+
+use super::{
+    Failure, client, failure,
+    flags::ClientFlags,
+    log,
+    output::{self, Format},
+};
+use crate::{
+    api::{AddAgent, AddedAgent, Agent, Client},
+    config::{Environment, Settings, keys},
+    id::AgentName,
+    private_file,
+    selector::{self, Selector},
+};
+
+/// List, add and remove agents.
+#[derive(Debug, Subcommand)]
+pub enum AgentsCommand {
+    /// List agents
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Add an agent and print its credential
+    Add(AddArgs),
+    /// Show one agent
+    Show(NameArgs),
+    /// Remove an agent and end its session
+    #[command(visible_alias = "remove")]
+    Rm(NameArgs),
+}
+
+/// Arguments of `rk agents ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Only those with these labels, like os=linux,zone!=a
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<Selector>,
+    #[command(flatten)]
+    flags: ClientFlags,
+}
+
+/// Arguments of `rk agents add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Its name, unique in the installation
+    name: AgentName,
+    /// Labels that it gets; they win over what it says of itself
+    #[arg(long = "label", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = selector::label)]
+    labels: Vec<(String, String)>,
+    /// Write the credential to this file, mode 0600, and not to stdout
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    flags: ClientFlags,
+}
+
+/// Arguments of the commands on one agent.
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// The agent
+    name: AgentName,
+    #[command(flatten)]
+    flags: ClientFlags,
+}
+
+struct Session {
+    client: Client,
+    format: Format,
+    quiet: bool,
+    settings: Settings,
+}
+
+fn open(flags: ClientFlags, environment: &Environment) -> Result<Session, Failure> {
+    let settings = flags.settings(environment)?;
+    log::start(&settings, log::COMMAND)?;
+    let format = settings.parse::<Format>(&keys::OUTPUT)?.unwrap_or_default();
+    let quiet = settings.switch(&keys::QUIET)?;
+    Ok(Session { client: client::connect(&settings)?, format, quiet, settings })
+}
+
+/// Runs the command.
+pub async fn run(command: AgentsCommand, environment: &Environment) -> Result<u8, Failure> {
+    match command {
+        AgentsCommand::Ls(args) => list(args.selector.unwrap_or_default(), open(args.flags, environment)?).await?,
+        AgentsCommand::Add(args) => {
+            let session = open(args.flags, environment)?;
+            add(AddAgent { name: args.name, labels: args.labels.into_iter().collect() }, args.out, session).await?;
+        }
+        AgentsCommand::Show(args) => show(&args.name, open(args.flags, environment)?).await?,
+        AgentsCommand::Rm(args) => remove(&args.name, open(args.flags, environment)?).await?,
+    }
+    Ok(0)
+}
+
+async fn list(selector: Selector, session: Session) -> Result<(), Failure> {
+    let list = session.client.agents(&selector).await?;
+    match session.format {
+        Format::Json => output::print_json(&list.agents)?,
+        Format::Jsonl => {
+            for agent in &list.agents {
+                output::print_jsonl(agent)?;
+            }
+        }
+        Format::Name => {
+            let names: String = list.agents.iter().map(|agent| format!("{}\n", agent.name)).collect();
+            output::print(&names)?;
+        }
+        Format::Table if list.agents.is_empty() => {
+            if !session.quiet {
+                let any = if selector.is_empty() { "no agents yet" } else { "no agent has these labels" };
+                output::say(&format!("rk: {any}; `rk agents add NAME` adds one"));
+            }
+        }
+        Format::Table => {
+            let rows: Vec<_> = list.agents.iter().map(row).collect();
+            output::print(&output::table(["NAME", "STATE", "HEARD", "VERSION", "LABELS"], &rows))?;
+        }
+    }
+    Ok(())
+}
+
+fn row(agent: &Agent) -> [String; 5] {
+    [
+        agent.name.to_string(),
+        agent.state.to_string(),
+        agent.last_heard_ms.map_or("never".to_owned(), |ms| output::duration(Duration::from_millis(ms))),
+        agent.version.clone().unwrap_or_else(|| "-".to_owned()),
+        labels(agent),
+    ]
+}
+
+fn labels(agent: &Agent) -> String {
+    agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+async fn show(name: &AgentName, session: Session) -> Result<(), Failure> {
+    let agent = session.client.agent(name).await?;
+    match session.format {
+        Format::Json => output::print_json(&agent)?,
+        Format::Jsonl => output::print_jsonl(&agent)?,
+        Format::Name => output::print(&format!("{}\n", agent.name))?,
+        Format::Table => {
+            let mut rows = vec![("name", agent.name.to_string()), ("state", agent.state.to_string())];
+            let heard = agent.last_heard_ms.map(|ms| output::duration(Duration::from_millis(ms)) + " ago");
+            rows.extend(heard.map(|heard| ("heard", heard)));
+            let round_trip = agent.round_trip_us.map(|us| output::duration(Duration::from_micros(us)));
+            rows.extend(round_trip.map(|round_trip| ("round trip", round_trip)));
+            rows.extend(agent.version.map(|version| ("version", version)));
+            rows.extend(agent.pid.map(|pid| ("pid", pid.to_string())));
+            rows.push(("partition", agent.partition.to_string()));
+            rows.extend(agent.labels.iter().map(|(key, value)| ("label", format!("{key}={value}"))));
+            let lines = rows.iter().map(|(what, value)| format!("{what:<10}  {value}\n"));
+            output::print(&lines.collect::<String>())?;
+        }
+    }
+    Ok(())
+}
+
+async fn add(request: AddAgent, out: Option<PathBuf>, session: Session) -> Result<(), Failure> {
+    if let Some(path) = out.as_deref().filter(|path| path.exists()) {
+        return Err(Failure::usage(format!("{} exists; name another file with --out, or remove it", path.display())));
+    }
+    let added = session.client.add_agent(&request).await?;
+    let source = match &out {
+        Some(path) => {
+            private_file::create(path, format!("{}\n", added.credential).as_bytes()).map_err(|e| {
+                let again = format!("`rk agents rm {}` and add it again", added.name);
+                Failure::new(failure::USAGE, format!("{e}; the credential is lost: {again}"))
+            })?;
+            format!("file:{}", path.display())
+        }
+        None => "file:CREDENTIAL".to_owned(),
+    };
+    match session.format {
+        Format::Json => output::print_json(&added)?,
+        Format::Jsonl => output::print_jsonl(&added)?,
+        Format::Table | Format::Name if out.is_none() => output::print(&format!("{}\n", added.credential))?,
+        Format::Table | Format::Name => (),
+    }
+    if !session.quiet {
+        launch_line(&added, &source, &session.settings);
+    }
+    Ok(())
+}
+
+/// Tells how the agent is started.
+fn launch_line(added: &AddedAgent, source: &str, settings: &Settings) {
+    let brokers = settings.environment().setting(&keys::BROKERS).unwrap_or("HOST:PORT").to_owned();
+    let mut line = format!("rk agent run --brokers {brokers} --credential {source}");
+    if added.prefix != "rk" {
+        line += &format!(" --prefix {}", added.prefix);
+    }
+    if added.partitions != 8 {
+        line += &format!(" --partitions {}", added.partitions);
+    }
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "rk: agent {} is known; start it on its machine with\n  {line}", added.name);
+    if source == "file:CREDENTIAL" {
+        let _ = writeln!(err, "where the file CREDENTIAL (mode 0600) holds the line above; it is not shown again");
+    }
+}
+
+async fn remove(name: &AgentName, session: Session) -> Result<(), Failure> {
+    let removed = session.client.remove_agent(name).await?;
+    match session.format {
+        Format::Json => output::print_json(&removed)?,
+        Format::Jsonl => output::print_jsonl(&removed)?,
+        Format::Name => output::print(&format!("{}\n", removed.name))?,
+        Format::Table if !session.quiet => {
+            let session = if removed.had_session { ", and its session is ended" } else { "" };
+            output::say(&format!("rk: agent {} is removed{session}; its credential is void", removed.name));
+        }
+        Format::Table => (),
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `rk exec`: runs a command on one agent with its stdio connected to ours, or on all that a selector selects.
+
+mod fanout;
+mod lines;
+mod report;
+mod single;
+mod stdio;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::Args;
+
+use super::{Failure, client, flags::ClientFlags, log, output::Format};
+use crate::{
+    api::ExecRequest,
+    config::{Environment, keys},
+    id::AgentName,
+    selector::Selector,
+};
+
+use report::StatusFd;
+
+/// How many agents of a fan-out are worked on at once, unless told otherwise.
+const MOST_AT_ONCE: usize = 256;
+
+/// Run a command on an agent, or on all that a selector selects
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "rk exec [OPTIONS] NAME -- COMMAND [ARG]…\n       rk exec [OPTIONS] -l SELECTOR -- COMMAND [ARG]…"
+)]
+pub struct ExecArgs {
+    /// The agent
+    #[arg(value_name = "NAME", required_unless_present = "selector", conflicts_with = "selector")]
+    name: Option<AgentName>,
+    /// The command with its arguments, run without a shell
+    #[arg(value_name = "COMMAND", last = true, required = true)]
+    command: Vec<String>,
+    /// Run on all agents with these labels, like os=linux,zone!=a
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    selector: Option<Selector>,
+    /// With -l: how many agents at once, like 5 or 10%
+    #[arg(long, value_name = "N|N%", requires = "selector")]
+    batch: Option<Batch>,
+    /// Set a variable for the command; without a value: as it is here
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Where the command runs
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+    /// How long it may run; then it gets SIGTERM, after --grace SIGKILL
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
+    timeout: Option<Duration>,
+    /// Time between SIGHUP or SIGTERM and SIGKILL [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
+    grace: Option<Duration>,
+    /// Write a line of JSON there that says whose exit code it is
+    #[arg(long, value_name = "N")]
+    status_fd: Option<u32>,
+    /// Give the command no stdin
+    #[arg(long)]
+    no_stdin: bool,
+    #[command(flatten)]
+    flags: ClientFlags,
+}
+
+/// How many agents are worked on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batch {
+    Count(usize),
+    Percent(usize),
+}
+
+impl std::str::FromStr for Batch {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let wrong = || format!("{s:?} is no batch; use a number like 5 or a share like 10%");
+        let batch = match s.strip_suffix('%') {
+            Some(percent) => Self::Percent(percent.parse().ok().filter(|p| (1..=100).contains(p)).ok_or_else(wrong)?),
+            None => Self::Count(s.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?),
+        };
+        Ok(batch)
+    }
+}
+
+impl Batch {
+    fn of(self, agents: usize) -> usize {
+        match self {
+            Self::Count(n) => n,
+            Self::Percent(percent) => (agents * percent).div_ceil(100),
+        }
+        .max(1)
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failure> {
+    let status = args.status_fd.map(StatusFd::open).transpose()?;
+    let env = variables(&args.env, environment)?;
+    let settings = args.flags.settings(environment)?;
+    log::start(&settings, log::COMMAND)?;
+    let format = settings.parse::<Format>(&keys::OUTPUT)?.unwrap_or_default();
+    if format == Format::Name {
+        return Err(Failure::usage("rk exec has no format name; use -o jsonl for events, or none for bare output"));
+    }
+    let client = client::connect(&settings)?;
+    let request = |agent: AgentName| ExecRequest {
+        env: env.clone(),
+        cwd: args.cwd.clone(),
+        timeout_ms: args.timeout.map(milliseconds),
+        grace_ms: args.grace.map(milliseconds),
+        stdin: !args.no_stdin && args.selector.is_none(),
+        ..ExecRequest::new(agent, args.command.iter().cloned())
+    };
+    let result = match (&args.name, &args.selector) {
+        (Some(name), _) => single::run(&client, &request(name.clone()), format).await,
+        (None, Some(selector)) => {
+            let fanout = fanout::Fanout { client, format, batch: args.batch, quiet: settings.switch(&keys::QUIET)? };
+            fanout.run(selector, request).await
+        }
+        (None, None) => Err(Failure::usage("name an agent or select some with -l; `rk agents ls` shows them")),
+    };
+    if let Some(status) = status {
+        status.write(&result);
+    }
+    result.map(|verdict| verdict.code)
+}
+
+fn milliseconds(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn variables(given: &[String], environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
+    let variable = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        None => environment.value(text).map(|value| (text.clone(), value.to_owned())).ok_or_else(|| {
+            Failure::usage(format!("--env {text}: it is not set here; set it or use --env {text}=VALUE"))
+        }),
+        Some(_) => Err(Failure::usage(format!("--env {text}: use --env NAME=VALUE"))),
+    };
+    given.iter().map(variable).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_a_number_or_a_share_and_never_nothing() {
+        for (text, agents, expected) in [("5", 100, 5), ("10%", 100, 10), ("10%", 11, 2), ("1%", 3, 1), ("100%", 7, 7)]
+        {
+            assert_eq!(text.parse::<Batch>().expect(text).of(agents), expected, "{text} of {agents}");
+        }
+        for bad in ["0", "0%", "101%", "-1", "x", ""] {
+            assert!(bad.parse::<Batch>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_variable_without_a_value_is_passed_on() {
+        let environment = Environment::of([("HERE", "x=y")]);
+        let of = |given: &[&str]| variables(&given.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), &environment);
+        let variables = of(&["HERE", "A=b=c", "EMPTY="]).expect("good");
+        assert_eq!((&*variables["HERE"], &*variables["A"], &*variables["EMPTY"]), ("x=y", "b=c", ""));
+        assert!(of(&["=x"]).is_err() && of(&["MISSING"]).is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! What is logged, and how it looks: on stderr, with RK_LOG or --log as the filter.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use crate::config::{Settings, keys};
+
+/// Who runs for long tells what happens.
+pub const SERVICE: &str = "warn,remoting_kafka=info,rskafka=off,quinn=warn,quinn_proto=warn";
+/// A command that ends soon speaks through its result. rskafka logs what we report better.
+pub const COMMAND: &str = "warn,rskafka=off,quinn=off,quinn_proto=off";
+
+/// Starts logging; `default` holds if nobody says what to log.
+pub fn start(settings: &Settings, default: &str) -> Result<(), Failure> {
+    let filter = settings.convert(&keys::LOG, |text| {
+        EnvFilter::try_new(text).map_err(|e| format!("{e}; use one like info, or debug,quinn=info"))
+    })?;
+    let colours = std::io::stderr().is_terminal() && !settings.environment().no_color();
+    // A second start, as in tests that run commands in one process, keeps the first's.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(colours)
+        .try_init();
+    Ok(())
+}

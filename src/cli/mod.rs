@@ -1,0 +1,180 @@
+//! The command line: one file per subcommand. Stdout is data, stderr is talk, every failure is one line and one
+//! documented exit code.
+//!
+//! It parses, asks `config` for settings, and hands over to the layer that does the work; what an error means for an
+//! exit code is decided here and nowhere else.
+
+mod agents;
+mod client;
+mod exec;
+mod failure;
+mod flags;
+mod log;
+mod output;
+mod status;
+
+use std::ffi::OsString;
+
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::config::Environment;
+use failure::Failure;
+
+const AFTER_HELP: &str = "\
+Settings: each flag but those of a single run is also a variable RK_<FLAG> and
+a key of the YAML file; a flag wins over the variable, and that over the file.
+
+Exit codes: the remote command's own 0-255, 128+n after signal n. Ours:
+  64 usage   69 unreachable   75 try again   77 refused (login, right, key)
+  124 timed out   130 interrupted. exec -l: 1 any failed, 3 any did not answer.
+  agent run: 5 superseded by a newer one of its name, 7 version too old.";
+
+/// Remote execution where controller and agents meet only in Apache Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "rk", version, about, after_help = AFTER_HELP, max_term_width = 80, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List, add and remove agents
+    #[command(subcommand)]
+    Agents(agents::AgentsCommand),
+    Exec(exec::ExecArgs),
+    Status(status::StatusArgs),
+    /// Print the version
+    Version,
+}
+
+/// Parses `arguments`, runs the command, and returns the exit code. What went wrong is told on stderr.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let result = match Cli::try_parse_from(arguments) {
+        Ok(cli) => start(cli.command, &Environment::read()),
+        Err(e) => refuse(&e),
+    };
+    result.unwrap_or_else(|failure| {
+        if let Some(line) = failure.line() {
+            output::say(&line);
+        }
+        failure.code
+    })
+}
+
+fn start(command: Command, environment: &Environment) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(failure::TRY_AGAIN, format!("no threads can be started: {e}")))?;
+    let result = runtime.block_on(dispatch(command, environment));
+    // A thread that reads stdin or waits for a name server cannot be stopped; the process's end does it.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Failure> {
+    match command {
+        Command::Agents(command) => agents::run(command, environment).await,
+        Command::Exec(args) => exec::run(args, environment).await,
+        Command::Status(args) => status::run(args, environment).await,
+        Command::Version => {
+            output::print(concat!("rk ", env!("CARGO_PKG_VERSION"), "\n"))?;
+            Ok(0)
+        }
+    }
+}
+
+/// What to answer to a command line that was not taken: help and version are data, all else is one line.
+fn refuse(e: &clap::Error) -> Result<u8, Failure> {
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::print(&e.render().to_string())?;
+            return Ok(0);
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::say(e.render().to_string().trim_end());
+            return Err(Failure::silent(failure::USAGE));
+        }
+        _ => (),
+    }
+    let text = e.render().to_string();
+    // What clap says before its tips and its usage, as one line.
+    let said = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let meant = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
+        .into_iter()
+        .find_map(|kind| match e.get(kind)? {
+            ContextValue::String(meant) => Some(meant.clone()),
+            ContextValue::Strings(meant) => meant.first().cloned(),
+            _ => None,
+        })
+        .map(|meant| format!("; did you mean {meant}?"))
+        .unwrap_or_default();
+    let usage = match e.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => String::new(),
+    };
+    // "Usage: rk agents add [OPTIONS] …" names the command whose help is wanted.
+    let words = usage.split_whitespace().skip_while(|word| *word != "rk");
+    let words: Vec<&str> = words.take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).collect();
+    let command = if words.is_empty() { "rk".to_owned() } else { words.join(" ") };
+    Err(Failure::usage(format!("{said}{meant}; `{command} --help` shows what it takes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn failure(line: &str) -> Failure {
+        let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
+        refuse(&e).expect_err(line)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+            for command in command.get_subcommands_mut() {
+                check(command);
+            }
+        }
+        let mut command = Cli::command();
+        command.build();
+        check(&mut command);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line_with_what_to_type_next() {
+        for (line, parts) in [
+            ("rk exce a", &["unrecognized subcommand 'exce'", "did you mean exec?", "`rk --help`"][..]),
+            ("rk exec --tmeout 5s a -- true", &["did you mean --timeout?", "`rk exec --help`"]),
+            ("rk exec --timeout soon a -- true", &["--timeout", "10s"]),
+            ("rk exec", &["required"]),
+            ("rk exec a", &["COMMAND"]),
+            ("rk exec -l a=b=c -- true", &["selector", "os=linux"]),
+            ("rk exec a.b -- true", &["agent name"]),
+            ("rk exec --batch 0 -l a -- true", &["10%"]),
+        ] {
+            let failure = failure(line);
+            let text = failure.line().expect("a line");
+            assert_eq!(failure.code, failure::USAGE, "{line}");
+            assert!(text.starts_with("rk: ") && !text.contains('\n'), "{text}");
+            for part in parts {
+                assert!(text.contains(part), "{line}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The process's environment, read once: the only place of the library that looks at it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::keys::Key;
+
+/// What the environment held when the program started.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    root: bool,
+}
+
+impl Environment {
+    /// Reads the environment of this process. Variables that are no UTF-8 are left out.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
+    pub fn read() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self { variables, root: nix::unistd::geteuid().is_root() }
+    }
+
+    /// An environment that a test made up.
+    pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { variables, root: false }
+    }
+
+    /// A variable that is set and not empty.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The variable of a setting.
+    pub fn setting(&self, key: &Key) -> Option<&str> {
+        self.value(&key.variable())
+    }
+
+    /// Whether colours are unwanted: <https://no-color.org>.
+    pub fn no_color(&self) -> bool {
+        self.value("NO_COLOR").is_some()
+    }
+
+    /// Where the configuration file is looked for, in this order.
+    pub fn config_files(&self) -> Vec<PathBuf> {
+        let user = self.value("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(self.home()?.join(".config")));
+        user.into_iter()
+            .map(|dir| dir.join("rk"))
+            .chain([PathBuf::from("/etc/rk")])
+            .map(|dir| dir.join("config.yaml"))
+            .collect()
+    }
+
+    /// Where state lives if nobody says: `/var/lib/rk` for root, else `$XDG_STATE_HOME/rk` or `~/.local/state/rk`.
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        if self.root {
+            return Some(PathBuf::from("/var/lib/rk"));
+        }
+        let state = self.value("XDG_STATE_HOME").map(PathBuf::from);
+        Some(state.or_else(|| Some(self.home()?.join(".local/state")))?.join("rk"))
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.value("HOME").map(PathBuf::from)
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values may be secrets.
+        f.debug_struct("Environment").field("names", &self.variables.keys()).field("root", &self.root).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_and_settings_live_where_xdg_says() {
+        let home = Environment::of([("HOME", "/home/me")]);
+        assert_eq!(home.data_dir(), Some("/home/me/.local/state/rk".into()));
+        let files = home.config_files();
+        assert_eq!(files, [PathBuf::from("/home/me/.config/rk/config.yaml"), "/etc/rk/config.yaml".into()]);
+        let xdg = Environment::of([("XDG_STATE_HOME", "/s"), ("XDG_CONFIG_HOME", "/c"), ("HOME", "/home/me")]);
+        assert_eq!(xdg.data_dir(), Some("/s/rk".into()));
+        assert_eq!(xdg.config_files()[0], PathBuf::from("/c/rk/config.yaml"));
+        assert_eq!(Environment { root: true, ..home }.data_dir(), Some("/var/lib/rk".into()));
+        assert_eq!(Environment::default().data_dir(), None);
+    }
+}

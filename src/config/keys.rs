@@ -1,0 +1,305 @@
+//! The table of settings: each line is a flag, an environment variable and a key of the YAML file at once.
+//!
+//! `cli` makes its flags from this table, so the three spellings cannot drift apart. A key knows nothing of its type:
+//! the module that converts it says what it takes.
+
+/// Who takes a setting: the commands that offer it as a flag. A file may hold settings of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `rk controller run`.
+    Controller,
+    /// `rk agent run`.
+    Agent,
+    /// `rk broker`.
+    Broker,
+    /// Commands that ask a running controller.
+    Client,
+    /// Commands that only print.
+    Local,
+}
+
+impl Role {
+    /// The section of the YAML file whose keys are this role's alone; they win over the keys outside sections.
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Agent => "agent",
+            Self::Broker => "broker",
+            Self::Client => "client",
+            Self::Local => "local",
+        }
+    }
+
+    /// The role whose section of the YAML file has this name.
+    pub fn of_section(name: &str) -> Option<Self> {
+        [Self::Controller, Self::Agent, Self::Broker, Self::Client].into_iter().find(|role| role.section() == name)
+    }
+}
+
+/// How a setting is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One value.
+    One,
+    /// Several: the flag is repeated, or one value has commas; a list or a map in the file.
+    Many,
+    /// On or off: the flag needs no value.
+    Switch,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// The key in the file, and the flag without its dashes.
+    pub name: &'static str,
+    /// A second name of the flag.
+    pub alias: Option<&'static str>,
+    /// The flag's letter.
+    pub short: Option<char>,
+    /// What its value looks like.
+    pub value: &'static str,
+    /// One line for `--help`.
+    pub help: &'static str,
+    /// How it is given.
+    pub kind: Kind,
+    /// The heading in `--help` under which it stands.
+    pub heading: &'static str,
+    /// Which commands offer it.
+    pub roles: &'static [Role],
+    /// Left out of `--help`.
+    pub hidden: bool,
+}
+
+impl Key {
+    /// The environment variable: `RK_` and the name in capitals.
+    pub fn variable(&self) -> String {
+        format!("RK_{}", self.name.replace('-', "_").to_ascii_uppercase())
+    }
+
+    const fn new(heading: &'static str, roles: &'static [Role], name: &'static str, value: &'static str) -> Self {
+        Self { name, alias: None, short: None, value, help: "", kind: Kind::One, heading, roles, hidden: false }
+    }
+
+    const fn help(self, help: &'static str) -> Self {
+        Self { help, ..self }
+    }
+
+    const fn many(self) -> Self {
+        Self { kind: Kind::Many, ..self }
+    }
+
+    const fn switch(self) -> Self {
+        Self { kind: Kind::Switch, ..self }
+    }
+
+    const fn alias(self, alias: &'static str) -> Self {
+        Self { alias: Some(alias), ..self }
+    }
+
+    const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    const fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
+    }
+}
+
+use Role::{Agent, Broker, Client, Controller, Local};
+
+const KAFKA: &str = "Kafka";
+const KAFKA_ROLES: &[Role] = &[Controller, Agent];
+const GENERAL: &str = "General";
+const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Local];
+
+const fn kafka(name: &'static str, value: &'static str) -> Key {
+    Key::new(KAFKA, KAFKA_ROLES, name, value)
+}
+
+const fn controller(name: &'static str, value: &'static str) -> Key {
+    Key::new("Controller", &[Controller], name, value)
+}
+
+const fn agent(name: &'static str, value: &'static str) -> Key {
+    Key::new("Agent", &[Agent], name, value)
+}
+
+const fn broker(name: &'static str, value: &'static str) -> Key {
+    Key::new("Broker", &[Broker], name, value)
+}
+
+const fn client(name: &'static str, value: &'static str) -> Key {
+    Key::new("Controller's API", &[Client], name, value)
+}
+
+const fn general(name: &'static str, value: &'static str) -> Key {
+    Key::new(GENERAL, EVERYWHERE, name, value)
+}
+
+macro_rules! keys {
+    ($($(#[$doc:meta])* $ident:ident = $key:expr;)*) => {
+        $($(#[$doc])* pub static $ident: Key = $key;)*
+
+        /// All settings, in the order of `--help`.
+        pub static KEYS: &[&Key] = &[$(&$ident),*];
+    };
+}
+
+keys! {
+    /// Bootstrap addresses.
+    BROKERS = kafka("brokers", "HOST:PORT,…").many().alias("bootstrap-server")
+        .help("Kafka brokers to start from; a dead one among them does not matter");
+    /// Kafka's own client settings.
+    COMMAND_CONFIG = kafka("command-config", "FILE")
+        .help("Read Kafka's own client.properties; our flags win over it");
+    /// Plaintext, TLS, SASL.
+    SECURITY_PROTOCOL = kafka("security-protocol", "PROTOCOL")
+        .help("PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL [default: what the other flags call for]");
+    /// Whom to trust.
+    TLS_CA = kafka("tls-ca", "FILE").help("PEM file with the CA of the brokers [default: the system's CAs]");
+    /// Client certificate.
+    TLS_CERT = kafka("tls-cert", "FILE").help("PEM file with our client certificate");
+    /// Client key.
+    TLS_KEY = kafka("tls-key", "FILE").help("PEM file with the client certificate's key");
+    /// How to log in.
+    SASL_MECHANISM = kafka("sasl-mechanism", "NAME")
+        .help("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER [default: SCRAM-SHA-512]");
+    /// Login.
+    SASL_USERNAME = kafka("sasl-username", "NAME").help("User name at the brokers");
+    /// Its password.
+    SASL_PASSWORD = kafka("sasl-password", "SOURCE").help("Its password: file:PATH, fd:N or env:NAME");
+    /// OAUTHBEARER from a file.
+    SASL_TOKEN_FILE = kafka("sasl-token-file", "FILE").help("OAUTHBEARER token, read anew before it expires");
+    /// OAUTHBEARER from a command.
+    SASL_TOKEN_COMMAND = kafka("sasl-token-command", "COMMAND").help("Command that prints an OAUTHBEARER token");
+    /// Bound on connecting.
+    CONNECT_TIMEOUT = kafka("connect-timeout", "DURATION").help("How long connecting to a broker may take [default: 10s]");
+    /// Bound on a request.
+    REQUEST_TIMEOUT = kafka("request-timeout", "DURATION").help("How long a request to a broker may take [default: 30s]");
+    /// The topics' prefix.
+    PREFIX = kafka("prefix", "NAME").help("Prefix of all topics; one for each installation [default: rk]");
+    /// Partitions of the packet topics.
+    PARTITIONS = kafka("partitions", "N")
+        .help("Partitions of each packet topic, fixed when they are created [default: 8]");
+
+    /// Where the API listens, or the broker.
+    LISTEN = Key::new("Network", &[Controller, Broker], "listen", "HOST:PORT")
+        .help("Address to listen on [default: 127.0.0.1:7480, a broker 127.0.0.1:9092]");
+    /// The API's or the broker's certificate.
+    LISTEN_CERT = Key::new("Network", &[Controller, Broker], "listen-cert", "FILE")
+        .help("PEM certificate chain; turns TLS on for what listens");
+    /// Its key.
+    LISTEN_KEY = Key::new("Network", &[Controller, Broker], "listen-key", "FILE")
+        .help("PEM key of --listen-cert");
+
+    /// The controller's key.
+    IDENTITY = controller("identity", "FILE")
+        .help("The controller's key, made if missing: back it up [default: DATA/identity.pem]");
+    /// Start on an older journal.
+    ACCEPT_ROLLBACK = controller("accept-rollback", "").switch()
+        .help("Start although the journal holds less than this machine has seen");
+
+    /// Who the agent is.
+    CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
+    /// What the agent says of itself.
+    LABEL = agent("label", "KEY=VALUE,…").many().help("Labels besides os, arch and hostname; may be repeated");
+    /// Bound on concurrent executions.
+    MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
+    /// Where commands start.
+    WORK = agent("work", "DIR").help("Where commands run that name no --cwd [default: where the agent started]");
+
+    /// What the broker tells clients.
+    ADVERTISE = broker("advertise", "HOST:PORT").help("Address that clients are told [default: the one listened on]");
+    /// Who may log in.
+    USERS = broker("users", "FILE").help("Who may log in: lines of name:password, mode 0600 [default: everybody may]");
+    /// How long records stay.
+    RETENTION = broker("retention", "DURATION").help("How long records stay in topics that do not say [default: 7 days]");
+    /// When writes are fsynced.
+    FSYNC = broker("fsync", "always|DURATION").help("When writes reach the disk for certain [default: 1s]");
+
+    /// Where the controller is.
+    API = client("api", "URL").help("Address of the controller [default: http://127.0.0.1:7480]");
+    /// What lets us in.
+    API_TOKEN = client("api-token", "SOURCE")
+        .help("Its token: file:PATH, fd:N or env:NAME [default: file:DATA/api.token]");
+    /// Whom to trust.
+    API_CA = client("api-ca", "FILE").help("PEM file with the CA of an https controller [default: the system's CAs]");
+    /// How results are shown.
+    OUTPUT = client("output", "FORMAT").short('o').help("table, json, jsonl or name [default: table]");
+    /// Talk less.
+    QUIET = client("quiet", "").switch().short('q').help("Print no talk on stderr, only results and errors");
+
+    /// Where state lives.
+    DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client], "data", "DIR")
+        .help("Where state lives [default: /var/lib/rk for root, else ~/.local/state/rk]");
+    /// The file itself; not a key of the file.
+    CONFIG = general("config", "FILE").help("Settings in YAML [default: ~/.config/rk/config.yaml, else /etc/rk/config.yaml]");
+    /// What is logged.
+    LOG = general("log", "FILTER").help("What is logged on stderr, like info or debug,quinn=info");
+    /// Children of the demo and of tests go with their parent.
+    EXIT_WITH_STDIN = Key::new(GENERAL, &[Controller, Agent, Broker], "exit-with-stdin", "").switch().hidden()
+        .help("Exit at once when stdin ends: a child that must not outlive its parent");
+}
+
+/// The settings that a role's command offers.
+pub fn of_role(role: Role) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().copied().filter(move |key| key.roles.contains(&role))
+}
+
+/// The setting with this name, which may be an alias.
+pub fn named(name: &str) -> Option<&'static Key> {
+    KEYS.iter().copied().find(|key| key.name == name || key.alias == Some(name))
+}
+
+/// The name that a mistyped one was probably meant to be.
+pub fn similar(name: &str) -> Option<&'static str> {
+    let candidates = KEYS.iter().filter(|key| !key.hidden).map(|key| key.name);
+    let (distance, best) = candidates.map(|known| (distance(name, known), known)).min()?;
+    let near = distance <= 1 + name.len() / 4 || (name.len() > 2 && best.starts_with(name));
+    near.then_some(best)
+}
+
+/// Levenshtein's distance: how many insertions, deletions and replacements make `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(!x.eq_ignore_ascii_case(&y));
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_key_has_help_that_fits_a_line() {
+        let names: BTreeSet<&str> = KEYS.iter().flat_map(|key| [Some(key.name), key.alias]).flatten().collect();
+        assert_eq!(names.len(), KEYS.iter().map(|key| 1 + usize::from(key.alias.is_some())).sum::<usize>());
+        for key in KEYS {
+            assert!(!key.help.is_empty(), "{}", key.name);
+            assert!(Role::of_section(key.name).is_none(), "{} is a section", key.name);
+        }
+    }
+
+    #[test]
+    fn a_typo_is_recognised_and_nonsense_is_not() {
+        assert_eq!(similar("broker"), Some("brokers"));
+        assert_eq!(similar("sasl_password"), Some("sasl-password"));
+        assert_eq!(similar("Prefix"), Some("prefix"));
+        assert_eq!(similar("zookeeper-connect"), None);
+    }
+
+    #[test]
+    fn variables_are_the_names_in_capitals() {
+        assert_eq!(SASL_PASSWORD.variable(), "RK_SASL_PASSWORD");
+    }
+}

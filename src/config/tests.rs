@@ -1,0 +1,60 @@
+use super::*;
+
+fn settings(flags: &[(&'static str, &str)], environment: Environment, file: &str) -> Settings {
+    let flags = flags.iter().map(|(name, value)| (*name, vec![(*value).to_owned()])).collect();
+    let file = File::parse(Path::new("rk.yaml"), file).expect("parsed");
+    Settings { role: Role::Agent, flags, environment, file: Some(file) }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let s = settings(
+        &[("prefix", "flag")],
+        Environment::of([("RK_PREFIX", "env"), ("RK_PARTITIONS", "4")]),
+        "prefix: file\npartitions: 3\nconnect-timeout: 2s\nagent: {connect-timeout: 3s}\n",
+    );
+    assert_eq!(s.parse::<String>(&keys::PREFIX).expect("text"), Some("flag".to_owned()));
+    assert_eq!(s.number::<u32>(&keys::PARTITIONS).expect("number"), Some(4));
+    assert_eq!(s.duration(&keys::CONNECT_TIMEOUT).expect("duration"), Some(Duration::from_secs(3)));
+    assert_eq!(s.duration(&keys::REQUEST_TIMEOUT).expect("none"), None);
+}
+
+#[test]
+fn a_refusal_names_where_the_value_stands_and_what_would_do() {
+    let s = settings(
+        &[("partitions", "many")],
+        Environment::of([("RK_CONNECT_TIMEOUT", "soon")]),
+        "sasl-password: hunter2\nexit-with: 1\n".split_once("exit").expect("part").0,
+    );
+    let e = s.number::<u32>(&keys::PARTITIONS).expect_err("no number").to_string();
+    assert!(e.starts_with("--partitions: \"many\""), "{e}");
+    let e = s.duration(&keys::CONNECT_TIMEOUT).expect_err("no duration").to_string();
+    assert!(e.starts_with("RK_CONNECT_TIMEOUT: ") && e.contains("10s"), "{e}");
+    let e = s.secret(&keys::SASL_PASSWORD).expect_err("no source").to_string();
+    assert!(e.starts_with("rk.yaml: sasl-password: ") && e.contains("file:PATH") && !e.contains("hunter2"), "{e}");
+    let e = s.missing(&keys::BROKERS, "no brokers are given").to_string();
+    assert_eq!(e, "no brokers are given; give it with --brokers, RK_BROKERS, or brokers: in the configuration file");
+}
+
+#[test]
+fn lists_come_with_commas_or_as_lists() {
+    let s = settings(&[("brokers", "a:1, b:2,")], Environment::default(), "label: {a: 1, b: two}\n");
+    assert_eq!(s.list(&keys::BROKERS), ["a:1", "b:2"]);
+    assert_eq!(s.list(&keys::LABEL), ["a=1", "b=two"]);
+}
+
+#[test]
+fn switches_are_on_off_or_refused() {
+    for (text, on) in [("true", Some(true)), ("off", Some(false)), ("maybe", None)] {
+        let s = settings(&[("accept-rollback", text)], Environment::default(), "");
+        assert_eq!(s.switch(&keys::ACCEPT_ROLLBACK).ok(), on, "{text}");
+    }
+    assert!(!settings(&[], Environment::default(), "").switch(&keys::ACCEPT_ROLLBACK).expect("off"));
+}
+
+#[test]
+fn a_config_file_that_is_named_and_missing_is_an_error() {
+    let flags = Given::from([("config", vec!["/nonexistent/rk.yaml".to_owned()])]);
+    let e = Settings::gather(Role::Client, flags, Environment::default()).expect_err("missing");
+    assert_eq!(e.to_string(), "--config: there is no file /nonexistent/rk.yaml");
+}
