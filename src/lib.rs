@@ -36,3 +36,6 @@ pub mod kafka;
 pub mod link;
 #[cfg(feature = "link")]
 pub mod protocol;
+
+#[cfg(feature = "controller")]
+pub mod journal;
