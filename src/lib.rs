@@ -30,12 +30,11 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
+#[cfg(feature = "controller")]
+pub mod journal;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "link")]
 pub mod link;
 #[cfg(feature = "link")]
 pub mod protocol;
-
-#[cfg(feature = "controller")]
-pub mod journal;
