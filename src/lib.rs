@@ -26,6 +26,10 @@ pub mod selector;
 
 #[cfg(feature = "http")]
 pub mod api;
+#[cfg(feature = "broker")]
+pub mod broker;
+#[cfg(feature = "broker")]
+pub mod certs;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
