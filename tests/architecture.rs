@@ -24,14 +24,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["kafka"]),
     ("bytelog", &["kafka"]),
     ("service", &["protocol", "link"]),
-<<<<<<< HEAD
     // `kafka` because the cluster is handed in as its trait; the controller also makes the topics.
     ("agent", &["kafka", "protocol", "link", "bytelog", "service"]),
     ("controller", &["kafka", "protocol", "link", "bytelog", "journal", "api", "service"]),
-=======
-    ("agent", &["protocol", "link", "bytelog", "service"]),
-    ("controller", &["protocol", "link", "bytelog", "journal", "api", "service"]),
->>>>>>> c0e2ad6 (Connect to real clusters: TLS, logins, readers, writers, topics)
     // Converts the file, the environment and the flags into each layer's own `Config`.
     ("config", &["kafka", "link", "bytelog", "journal", "agent", "controller", "broker", "api"]),
     // `kafka` for what its errors mean to an exit code, and for `rk topics`; `link` for the credential and the
