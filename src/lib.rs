@@ -24,6 +24,8 @@ pub mod private_file;
 pub mod secret;
 pub mod selector;
 
+#[cfg(feature = "agent")]
+pub mod agent;
 #[cfg(feature = "http")]
 pub mod api;
 #[cfg(feature = "broker")]
