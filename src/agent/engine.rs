@@ -109,12 +109,7 @@ async fn open(
 
 /// One session after the other, for ever; the error is one that trying again does not mend. After `closing` it ends the
 /// session in good order and waits to be dropped.
-async fn sessions(
-    dialer: &Dialer,
-    executor: &Executor,
-    name: &str,
-    mut closing: watch::Receiver<bool>,
-) -> LinkError {
+async fn sessions(dialer: &Dialer, executor: &Executor, name: &str, mut closing: watch::Receiver<bool>) -> LinkError {
     let mut streams = JoinSet::new();
     let mut backoff = RETRY;
     let mut complaint = Complaint::default();
@@ -215,9 +210,8 @@ fn is_fatal(error: &LinkError) -> bool {
         | LinkError::Superseded(_)
         | LinkError::Version(_) => true,
         LinkError::NoAnswer(_) | LinkError::Ended(_) => false,
-        LinkError::Kafka(error) => matches!(
-            error,
-            kafka::Error::Login { .. } | kafka::Error::Authorization { .. } | kafka::Error::Config(_)
-        ),
+        LinkError::Kafka(error) => {
+            matches!(error, kafka::Error::Login { .. } | kafka::Error::Authorization { .. } | kafka::Error::Config(_))
+        }
     }
 }

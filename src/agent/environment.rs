@@ -11,8 +11,7 @@ use std::{
 use crate::{id::AgentName, protocol::exec::Refusal};
 
 /// What passes from the agent's environment to its processes; anything else may hold a secret.
-const ALLOWED: [&str; 9] =
-    ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SHELL", "TERM"];
+const ALLOWED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SHELL", "TERM"];
 
 /// Where programs are looked up if the agent itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -80,7 +79,9 @@ fn is_allowed(key: &OsStr) -> bool {
 fn check(file: PathBuf, program: &str) -> Result<PathBuf, Refusal> {
     match fs::metadata(&file) {
         Ok(found) if found.is_dir() => Err(Refusal::NotExecutable(format!("{program}: is a directory"))),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => Err(refuse(program, io::ErrorKind::PermissionDenied.into())),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            Err(refuse(program, io::ErrorKind::PermissionDenied.into()))
+        }
         Ok(_) => Ok(file),
         Err(error) => Err(refuse(program, error)),
     }

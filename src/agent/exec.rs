@@ -178,7 +178,9 @@ impl Running {
         let stderr = child.stderr.take().expect("stderr is piped");
         let stdin = child.stdin.take();
         pump::widen(&stdout);
-        stdin.as_ref().inspect(|pipe| pump::widen(pipe));
+        if let Some(pipe) = &stdin {
+            pump::widen(pipe);
+        }
         let Duplex { send: mut out, recv } = in_out;
         let mut err = err.send;
         let stdin = Task::spawn(async move {

@@ -35,13 +35,14 @@ struct Waiting {
 
 enum Party {
     /// A stream is here.
-    Stream(Duplex, Kept),
+    Stream {
+        stream: Duplex,
+        /// Its keeper sees this go when the stream is taken.
+        _kept: oneshot::Sender<()>,
+    },
     /// An execution is here.
     Execution(oneshot::Sender<Duplex>),
 }
-
-/// Its keeper sees it go when the stream is taken.
-struct Kept(#[expect(dead_code, reason = "held to be dropped")] oneshot::Sender<()>);
 
 /// Waits for one stream; leaves when dropped.
 pub(super) struct Expected<'a> {
@@ -69,8 +70,8 @@ impl Meeting {
         let mut table = self.lock();
         let _place = match table.waiting.get(&key) {
             Some(Waiting { party: Party::Execution(_), .. }) => return None,
-            Some(Waiting { party: Party::Stream(..), .. }) => {
-                if let Some(Waiting { party: Party::Stream(duplex, _), .. }) = table.waiting.remove(&key) {
+            Some(Waiting { party: Party::Stream { .. }, .. }) => {
+                if let Some(Waiting { party: Party::Stream { stream: duplex, .. }, .. }) = table.waiting.remove(&key) {
                     sender.send(duplex).ok();
                 }
                 None
@@ -92,9 +93,9 @@ impl Meeting {
                     table.waiting.insert(key, other);
                     return Err(stream);
                 }
-                None => match self.sit(&mut table, key, Party::Stream(stream, Kept(kept))) {
+                None => match self.sit(&mut table, key, Party::Stream { stream, _kept: kept }) {
                     Ok(place) => place,
-                    Err(Party::Stream(stream, _)) => return Err(stream),
+                    Err(Party::Stream { stream, .. }) => return Err(stream),
                     Err(Party::Execution(_)) => unreachable!("a stream was to sit"),
                 },
             }
@@ -103,7 +104,7 @@ impl Meeting {
             return Ok(());
         }
         match place.clear() {
-            Some(Party::Stream(stream, _)) => Err(stream),
+            Some(Party::Stream { stream, .. }) => Err(stream),
             _ => Ok(()),
         }
     }
@@ -114,7 +115,7 @@ impl Meeting {
         let mut streams = Vec::new();
         for channel in [Channel::InOut, Channel::Err] {
             match table.waiting.remove(&(id, channel)) {
-                Some(Waiting { party: Party::Stream(stream, _), .. }) => streams.push(stream),
+                Some(Waiting { party: Party::Stream { stream, .. }, .. }) => streams.push(stream),
                 Some(other) => {
                     table.waiting.insert((id, channel), other);
                 }

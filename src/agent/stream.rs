@@ -1,5 +1,7 @@
 //! What the agent asks of a stream, so that everything above runs on QUIC streams and, in tests, on pipes in memory.
 
+use std::ops::DerefMut;
+
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -22,7 +24,7 @@ impl<T: AsyncRead + Unpin + Send + 'static> RecvHalf for T {}
 impl SendHalf for SendStream {
     fn reset(&mut self, code: u32) {
         // It fails only if the stream is closed already, and then the peer knows.
-        SendStream::reset(self, code.into()).ok();
+        self.deref_mut().reset(code.into()).ok();
     }
 
     fn delivered(&self) -> BoxFuture<'static, ()> {
@@ -40,4 +42,3 @@ pub(super) struct Duplex {
 pub(super) fn peer_stopped(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
 }
-

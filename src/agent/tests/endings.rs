@@ -53,7 +53,8 @@ async fn a_signal_reaches_the_process_and_death_by_it_is_told() {
         run.control.signal(signal).await;
         assert_eq!(run.control.event().await, Event::Exited(Outcome::Signal(signal as i32)));
     }
-    let mut run = run(&executor(), script("trap 'echo got it; exit 9' INT; echo ready; while :; do sleep 0.01; done")).await;
+    let mut run =
+        run(&executor(), script("trap 'echo got it; exit 9' INT; echo ready; while :; do sleep 0.01; done")).await;
     run.started().await;
     first_line(&mut run).await;
     run.control.signal(Signal::SIGINT).await;
@@ -66,7 +67,9 @@ async fn a_signal_that_does_not_exist_is_ignored() {
     let mut run = run(&executor(), command(&["cat"])).await;
     run.started().await;
     for number in [0, -1, 9999, i32::MIN] {
-        crate::frame::write(&mut run.control.far.send, &crate::protocol::exec::Steer::Signal(number)).await.expect("steer");
+        crate::frame::write(&mut run.control.far.send, &crate::protocol::exec::Steer::Signal(number))
+            .await
+            .expect("steer");
     }
     drop(run.stdin);
     assert_eq!(run.control.event().await, Event::Exited(Outcome::Code(0)));

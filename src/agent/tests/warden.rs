@@ -10,10 +10,7 @@ use super::super::{Config, testing::*, warden};
 /// This test binary as another process: only that one ignored test.
 fn program(test: &str) -> warden::Program {
     let args = ["--exact", test, "--ignored", "--nocapture", "--quiet"];
-    warden::Program {
-        path: std::env::current_exe().expect("a path"),
-        args: args.into_iter().map(Into::into).collect(),
-    }
+    warden::Program { path: std::env::current_exe().expect("a path"), args: args.into_iter().map(Into::into).collect() }
 }
 
 #[test]
