@@ -1,0 +1,186 @@
+//! The registry together with the live sessions: one lock, never held across a wait.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    event::Event,
+    peer::{Endpoints, Peer},
+    registry::{Change, Registry, SessionNumber},
+};
+use crate::{
+    api::{Agent, AgentState},
+    id::AgentName,
+    link::{Roster, SecretHash},
+    selector::Selector,
+};
+
+/// Agents and their sessions.
+pub struct Directory {
+    started: Instant,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    registry: Registry,
+    sessions: BTreeMap<AgentName, Live>,
+    last: SessionNumber,
+}
+
+struct Live {
+    number: SessionNumber,
+    peer: Arc<dyn Peer>,
+}
+
+/// What a look at one agent's session says.
+pub enum Standing {
+    /// No such agent.
+    Unknown,
+    /// It has no session, or was not heard for too long.
+    Offline,
+    /// It can be worked with.
+    Here(Arc<dyn Peer>),
+}
+
+impl Directory {
+    /// Nobody yet.
+    pub fn new() -> Self {
+        Self { started: Instant::now(), state: RwLock::default() }
+    }
+
+    /// The time since the controller took over.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Applies an event of the journal; a removed agent's session ends.
+    pub fn fold(&self, event: Event) {
+        let removed = match &event {
+            Event::AgentRemoved { name } => Some(name.clone()),
+            Event::AgentAdded { .. } => None,
+        };
+        let mut state = self.write();
+        if let Change::Removed(_) = state.registry.fold(event)
+            && let Some(live) = removed.and_then(|name| state.sessions.remove(&name))
+        {
+            drop(state);
+            live.peer.close_removed();
+        }
+    }
+
+    /// An agent has a session. A task waits for its end.
+    pub fn enter(self: &Arc<Self>, peer: Arc<dyn Peer>, partition: u32) {
+        let (now, name) = (self.now(), peer.name().clone());
+        let number = {
+            let mut state = self.write();
+            state.last += 1;
+            let number = state.last;
+            if !state.registry.handle_session(now, &name, number, partition, peer.profile()) {
+                drop(state);
+                // It was removed between its authentication and now.
+                peer.close_removed();
+                return;
+            }
+            state.sessions.insert(name.clone(), Live { number, peer: peer.clone() });
+            number
+        };
+        tracing::info!(agent = %name, "online");
+        let directory = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let reason = peer.closed().await;
+            let Some(directory) = directory.upgrade() else { return };
+            if directory.leave(&name, number) {
+                tracing::info!(agent = %name, %reason, "its session ended");
+            }
+        });
+    }
+
+    /// A session has ended. False if the agent has a newer one.
+    fn leave(&self, name: &AgentName, number: SessionNumber) -> bool {
+        let now = self.now();
+        let mut state = self.write();
+        state.registry.handle_session_end(now, name, number);
+        let newest = state.sessions.get(name).is_some_and(|live| live.number == number);
+        if newest {
+            state.sessions.remove(name);
+        }
+        newest
+    }
+
+    /// Looks at probes and sessions; about once a second.
+    pub fn look(&self, endpoints: &dyn Endpoints, partitions: u32) {
+        let now = self.now();
+        let ages: Vec<Duration> = (0..partitions).map(|partition| endpoints.probe_age(partition)).collect();
+        let mut state = self.write();
+        let State { registry, sessions, .. } = &mut *state;
+        registry.handle_probes(now, ages);
+        for (name, live) in sessions {
+            registry.handle_heard(now, name, live.number, live.peer.heard());
+        }
+    }
+
+    /// The agent's session, if it can be worked with.
+    pub fn standing(&self, name: &AgentName) -> Standing {
+        let state = self.read();
+        match (state.registry.state(name), state.sessions.get(name)) {
+            (None, _) => Standing::Unknown,
+            (Some(AgentState::Offline), _) | (_, None) => Standing::Offline,
+            (_, Some(live)) if live.peer.is_closed() => Standing::Offline,
+            (_, Some(live)) => Standing::Here(live.peer.clone()),
+        }
+    }
+
+    /// One agent.
+    pub fn agent(&self, name: &AgentName, endpoints: &dyn Endpoints) -> Option<Agent> {
+        let state = self.read();
+        let agent = state.registry.agent(self.now(), name)?;
+        Some(state.complete(agent, endpoints))
+    }
+
+    /// The agents that `selector` selects.
+    pub fn agents(&self, selector: &Selector, endpoints: &dyn Endpoints) -> Vec<Agent> {
+        let state = self.read();
+        let agents = state.registry.agents(self.now(), selector);
+        agents.into_iter().map(|agent| state.complete(agent, endpoints)).collect()
+    }
+
+    /// Answers a question to the registry.
+    pub fn ask<T>(&self, question: impl FnOnce(&Registry) -> T) -> T {
+        question(&self.read().registry)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("no holder panics")
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().expect("no holder panics")
+    }
+}
+
+impl State {
+    fn complete(&self, mut agent: Agent, endpoints: &dyn Endpoints) -> Agent {
+        agent.partition = endpoints.partition_of(&agent.name);
+        agent.round_trip_us = self
+            .sessions
+            .get(&agent.name)
+            .map(|live| live.peer.round_trip().as_micros().try_into().unwrap_or(u64::MAX));
+        agent
+    }
+}
+
+impl Roster for Directory {
+    fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
+        self.ask(|registry| registry.secret_hash(name))
+    }
+
+    fn is_removed(&self, name: &AgentName) -> bool {
+        self.ask(|registry| registry.is_removed(name))
+    }
+}

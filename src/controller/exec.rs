@@ -1,0 +1,312 @@
+//! One execution: a control stream and two bulk streams of the agent's session.
+//!
+//! The bytes go straight between the streams and whoever holds the [`Execution`]: nothing is buffered here, so that a
+//! slow reader slows the process. Dropping [`Control`] before the end gives the process up: the control stream is
+//! reset, and the agent sends SIGHUP and after the grace period SIGKILL.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::try_join;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use super::peer::{BoxReader, Peer, Sending};
+use crate::{
+    api::{ExecEnd, ExecRequest, Fault, RefusalKind},
+    frame::{self, FrameError},
+    id::ExecId,
+    link::{Lane, LinkError},
+    protocol::{
+        Open,
+        exec::{Channel, Event, Outcome, Refusal, Start, Stdio, Steer},
+    },
+};
+
+/// A process that runs on an agent.
+pub struct Execution {
+    /// Its process id on the agent.
+    pub pid: u32,
+    /// Its stdin. The shutdown is the end; dropped without it, the process is not made to believe that it came.
+    pub stdin: Sending,
+    /// Its stdout.
+    pub stdout: BoxReader,
+    /// Its stderr.
+    pub stderr: BoxReader,
+    /// What else there is to do with it.
+    pub control: Control,
+}
+
+/// Steers a process and waits for its end. When it is dropped before the end, the process is given up.
+pub struct Control {
+    signals: mpsc::Sender<i32>,
+    end: oneshot::Receiver<ExecEnd>,
+    ended: Option<ExecEnd>,
+    /// Dropped with this: how the task learns that nobody waits any more.
+    _interest: oneshot::Sender<()>,
+    _running: Running,
+}
+
+/// Sends signals to a process group.
+#[derive(Clone)]
+pub struct Signals(mpsc::Sender<i32>);
+
+/// Counts executions: one more as long as it lives.
+pub struct Running(watch::Sender<u32>);
+
+/// What an execution needs to know of its surroundings.
+pub struct Surroundings {
+    /// How long the start may take.
+    pub patience: Duration,
+    /// Whose fault it is if there is no answer now.
+    pub blame: Arc<dyn Fn() -> Fault + Send + Sync>,
+    /// Turns true when the controller gives up all executions.
+    pub abandon: watch::Receiver<bool>,
+}
+
+impl Running {
+    /// One more.
+    pub fn new(count: &watch::Sender<u32>) -> Self {
+        count.send_modify(|n| *n += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
+}
+
+impl Signals {
+    /// Sends the process group a signal; nothing happens if the process has ended.
+    pub async fn send(&self, signal: i32) {
+        let _ = self.0.send(signal).await;
+    }
+}
+
+impl Control {
+    /// For signals; it may be cloned.
+    pub fn signals(&self) -> Signals {
+        Signals(self.signals.clone())
+    }
+
+    /// Waits for the end. Cancel-safe, and may be called again.
+    pub async fn end(&mut self) -> ExecEnd {
+        if let Some(end) = &self.ended {
+            return end.clone();
+        }
+        let end = (&mut self.end).await.unwrap_or_else(|_| no_answer(Fault::Controller, "the controller stopped"));
+        self.ended.insert(end).clone()
+    }
+}
+
+/// Why there is no execution.
+enum Failure {
+    Link(LinkError),
+    Frame(FrameError),
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl From<FrameError> for Failure {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+/// The streams of an execution that was answered.
+struct Streams {
+    control: (Sending, BoxReader),
+    event: Event,
+    stdin: Sending,
+    stdout: BoxReader,
+    stderr: BoxReader,
+}
+
+/// Starts a process. Ends within `patience`.
+pub async fn start(
+    peer: Arc<dyn Peer>,
+    request: ExecRequest,
+    surroundings: Surroundings,
+    running: Running,
+) -> Result<Execution, ExecEnd> {
+    check(&request)?;
+    let patience = surroundings.patience;
+    let agent = request.agent.clone();
+    let streams = match timeout(patience, open(&peer, request)).await {
+        Ok(Ok(streams)) => streams?,
+        Ok(Err(failure)) => return Err(broken(&peer, &surroundings, failure).await),
+        Err(_) => {
+            let fault = (surroundings.blame)();
+            return Err(no_answer(fault, format!("agent {agent} did not answer within {patience:?}")));
+        }
+    };
+    let Streams { control, event, stdin, stdout, stderr } = streams;
+    let pid = match event {
+        Event::Started { pid } => pid,
+        Event::Refused(refusal) => return Err(refused(refusal)),
+        Event::Exited(_) => return Err(no_answer(Fault::Agent, format!("agent {agent} broke the exec protocol"))),
+    };
+    let (signals, signals_in) = mpsc::channel(16);
+    let (end_out, end) = oneshot::channel();
+    let (interest, interest_in) = oneshot::channel();
+    tokio::spawn(attend(peer, surroundings, control, signals_in, interest_in, end_out));
+    let control = Control { signals, end, ended: None, _interest: interest, _running: running };
+    Ok(Execution { pid, stdin, stdout, stderr, control })
+}
+
+/// Opens the three streams at once and waits for the first event. A refusal needs no stdio, and is not held up by it.
+async fn open(peer: &Arc<dyn Peer>, request: ExecRequest) -> Result<Result<Streams, ExecEnd>, Failure> {
+    let id = ExecId(uuid::Uuid::new_v4().as_u128());
+    let with_stdin = request.stdin;
+    let stream = async |lane, open: Open| {
+        let (mut send, recv) = peer.open(lane).await?;
+        frame::write(&mut send, &open).await?;
+        Ok::<_, Failure>((send, recv))
+    };
+    let started = async {
+        let (send, mut recv) = stream(Lane::Control, Open::Exec(message(id, request))).await?;
+        let event = frame::read::<Event>(&mut recv).await?;
+        Ok::<_, Failure>(((send, recv), event))
+    };
+    let inout = async {
+        let (mut send, recv) = stream(Lane::Bulk, Open::Stdio(Stdio { id, channel: Channel::InOut })).await?;
+        if !with_stdin {
+            send.shutdown().await.map_err(FrameError::from)?;
+        }
+        Ok::<_, Failure>((send, recv))
+    };
+    let err = async {
+        let (mut send, recv) = stream(Lane::Bulk, Open::Stdio(Stdio { id, channel: Channel::Err })).await?;
+        send.shutdown().await.map_err(FrameError::from)?;
+        Ok::<_, Failure>(recv)
+    };
+    let stdio = async { try_join!(inout, err) };
+    tokio::pin!(started, stdio);
+    let ((control, event), ((stdin, stdout), stderr)) = tokio::select! {
+        biased;
+        first = &mut started => match first? {
+            (_, Event::Refused(refusal)) => return Ok(Err(refused(refusal))),
+            first => (first, stdio.await?),
+        },
+        stdio = &mut stdio => {
+            let stdio = stdio?;
+            (started.await?, stdio)
+        }
+    };
+    Ok(Ok(Streams { control, event, stdin, stdout, stderr }))
+}
+
+/// Sends signals and waits for the end, or for nobody to be interested in it.
+async fn attend(
+    peer: Arc<dyn Peer>,
+    surroundings: Surroundings,
+    (mut send, mut recv): (Sending, BoxReader),
+    mut signals: mpsc::Receiver<i32>,
+    mut interest: oneshot::Receiver<()>,
+    end: oneshot::Sender<ExecEnd>,
+) {
+    let mut abandon = surroundings.abandon.clone();
+    let event = frame::read::<Event>(&mut recv);
+    tokio::pin!(event);
+    let how = loop {
+        tokio::select! {
+            event = &mut event => break match event {
+                Ok(Event::Exited(outcome)) => {
+                    let _ = send.shutdown().await;
+                    exited(outcome)
+                }
+                Ok(_) => no_answer(Fault::Agent, format!("agent {} broke the exec protocol", peer.name())),
+                Err(error) => broken(&peer, &surroundings, error.into()).await,
+            },
+            Some(signal) = signals.recv() => {
+                // A session that broke is told by `event`.
+                let _ = frame::write(&mut send, &Steer::Signal(signal)).await;
+            }
+            // Dropping `send` resets the stream: the agent ends the process.
+            _ = &mut interest => return,
+            () = async { let _ = abandon.wait_for(|abandon| *abandon).await; } => {
+                break no_answer(Fault::Controller, "the controller was stopped, and ends the process");
+            }
+        }
+    };
+    let _ = end.send(how);
+}
+
+/// What cannot run anywhere is refused before an agent is asked.
+fn check(request: &ExecRequest) -> Result<(), ExecEnd> {
+    let refuse = |message: &str| {
+        Err(ExecEnd::Refused { reason: RefusalKind::Invalid, message: format!("{message}; `rk exec NAME -- COMMAND`") })
+    };
+    if request.argv.first().is_none_or(String::is_empty) {
+        return refuse("no program to run");
+    }
+    let env = request.env.iter().flat_map(|(key, value)| [key, value]);
+    if request.argv.iter().chain(env).chain(&request.cwd).any(|text| text.contains('\0')) {
+        return refuse("arguments, environment and directory must not contain a zero byte");
+    }
+    if request.env.keys().any(|key| key.is_empty() || key.contains('=')) {
+        return refuse("names of environment variables are not empty and contain no '='");
+    }
+    Ok(())
+}
+
+fn message(id: ExecId, request: ExecRequest) -> Start {
+    Start {
+        id,
+        timeout: request.timeout(),
+        grace: request.grace(),
+        argv: request.argv,
+        env: request.env.into_iter().collect(),
+        cwd: request.cwd,
+        stdin: request.stdin,
+    }
+}
+
+fn exited(outcome: Outcome) -> ExecEnd {
+    match outcome {
+        Outcome::Code(code) => ExecEnd::Exited { code },
+        Outcome::Signal(signal) => ExecEnd::Signalled { signal },
+        Outcome::TimedOut => ExecEnd::TimedOut,
+    }
+}
+
+fn refused(refusal: Refusal) -> ExecEnd {
+    let (reason, message) = match refusal {
+        Refusal::NotFound(message) => (RefusalKind::NotFound, message),
+        Refusal::NotExecutable(message) => (RefusalKind::NotExecutable, message),
+        Refusal::Draining => {
+            (RefusalKind::Draining, "the agent drains and takes no new work; try again later".to_owned())
+        }
+        Refusal::Failed(message) => (RefusalKind::AgentFailed, message),
+    };
+    ExecEnd::Refused { reason, message }
+}
+
+fn no_answer(fault: Fault, message: impl Into<String>) -> ExecEnd {
+    ExecEnd::NoAnswer { fault, message: message.into() }
+}
+
+/// A stream broke: says whose fault that is. If the session ended, its reason is the better one.
+async fn broken(peer: &Arc<dyn Peer>, surroundings: &Surroundings, failure: Failure) -> ExecEnd {
+    let name = peer.name();
+    // Streams break a moment before or after the session's end is known.
+    if let Ok(reason) = timeout(Duration::from_millis(200), peer.closed()).await {
+        return no_answer(
+            (surroundings.blame)(),
+            format!("the session with agent {name} ended ({reason}); `rk agents show {name}` tells whether it is back"),
+        );
+    }
+    let detail = match failure {
+        Failure::Link(error) => error.to_string(),
+        Failure::Frame(error) => error.to_string(),
+    };
+    no_answer((surroundings.blame)(), format!("agent {name} gave the execution up: {detail}"))
+}

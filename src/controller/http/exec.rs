@@ -1,0 +1,398 @@
+//! `POST /v1/exec`: an execution on an upgraded connection. [`api::exec`](crate::api::exec) has the frames.
+//!
+//! Two futures run side by side, so that neither direction waits for the other: [`input`] puts stdin aside as far as
+//! there is credit, which keeps signals moving, and [`output`] sends what comes and waits while the client does not
+//! read. What is held per execution is bounded by the stdin window and one frame of each output.
+
+use std::{collections::VecDeque, io, sync::Mutex, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{Place, routes::Failure};
+use crate::{
+    api::{
+        ApiError, Code, EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
+        exec::{MAX_PAYLOAD, STDIN_WINDOW},
+        frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
+    },
+    controller::{
+        Control, Execution, Handle, Signals,
+        peer::{BoxReader, Sending},
+    },
+};
+
+/// How long a client may take from the upgrade to its request, and to read the end after a stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a client may take to close its side after the end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Credit is granted in pieces of this size at least.
+const GRANT: u32 = STDIN_WINDOW / 16;
+
+/// Frames of stdin below this size are gathered: each piece that is put aside costs more than its bytes.
+const SMALL: usize = 8 << 10;
+
+/// Answers 101, and serves the execution on what follows.
+pub async fn upgrade(State(handle): State<Handle>, mut request: Request) -> Response {
+    let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(EXEC_PROTOCOL)) {
+        let message = format!("executions need an upgrade of the connection to {EXEC_PROTOCOL}");
+        return Failure::from(ApiError::new(Code::Invalid, message)).into_response();
+    }
+    let place = request.extensions().get::<Place>().cloned();
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match timeout(PATIENCE, upgraded).await {
+            Ok(Ok(stream)) => serve(&handle, TokioIo::new(stream)).await,
+            Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
+            Err(_) => tracing::debug!("an upgrade took too long"),
+        }
+        drop(place);
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(EXEC_PROTOCOL));
+    response
+}
+
+/// Serves one execution on a connection, from the request to the end.
+pub(in crate::controller) async fn serve<S: AsyncRead + AsyncWrite>(handle: &Handle, stream: S) {
+    let (read, write) = tokio::io::split(stream);
+    let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+    if let Some(request) = request(&mut reader, &mut writer).await {
+        let done = tokio::select! {
+            done = execute(handle, request, &mut reader, &mut writer) => done,
+            // A client that does not read what it is told cannot keep the controller from stopping.
+            () = abandoned(handle) => false,
+        };
+        if !done {
+            return;
+        }
+    }
+    // Closing with unread input would reset the connection, and the client might lose the end.
+    let farewell = async {
+        writer.shutdown().await?;
+        while reader.next_from_client().await?.is_some() {}
+        Ok::<_, FramesError>(())
+    };
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+async fn abandoned(handle: &Handle) {
+    handle.abandoned().await;
+    sleep(FAREWELL).await;
+}
+
+/// The first frame; what is none is answered.
+async fn request<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    reader: &mut FrameReader<R>,
+    writer: &mut FrameWriter<W>,
+) -> Option<ExecRequest> {
+    let message = match timeout(PATIENCE, reader.next_from_client()).await {
+        Ok(Ok(Some(ToController::Start(request)))) => return Some(request),
+        Ok(Ok(Some(_))) => "the first frame must be the request".to_owned(),
+        Ok(Ok(None)) | Err(_) => return None,
+        Ok(Err(error)) => error.to_string(),
+    };
+    let end = ExecEnd::Refused { reason: RefusalKind::Invalid, message };
+    let _ = timeout(PATIENCE, writer.write_to_client(&ToClient::Exit(end))).await;
+    None
+}
+
+/// Runs the request. False if the client is gone.
+async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    handle: &Handle,
+    request: ExecRequest,
+    reader: &mut FrameReader<R>,
+    writer: &mut FrameWriter<W>,
+) -> bool {
+    let with_stdin = request.stdin;
+    let mut early = Early::default();
+    let started = tokio::select! {
+        started = handle.exec(request) => started,
+        // What is given up before it started is given up: the streams are reset.
+        () = early.read(reader) => return false,
+    };
+    let execution = match started {
+        Ok(execution) => execution,
+        Err(end) => return writer.write_to_client(&ToClient::Exit(end)).await.is_ok(),
+    };
+    let Execution { pid, stdin, stdout, stderr, control } = execution;
+    if writer.write_to_client(&ToClient::Started(pid)).await.is_err() {
+        return false;
+    }
+    let credit = Credit::default();
+    let signals = control.signals();
+    let stdin = with_stdin.then_some(stdin);
+    tokio::select! {
+        () = input(reader, early, stdin, &signals, &credit) => false,
+        sent = output(writer, stdout, stderr, control, &credit) => sent.is_ok(),
+    }
+}
+
+/// Bytes that the process took, and that the client may send again.
+#[derive(Default)]
+struct Credit {
+    bytes: Mutex<u32>,
+    enough: Notify,
+}
+
+impl Credit {
+    fn add(&self, bytes: usize) {
+        let mut sum = self.bytes.lock().expect("no holder panics");
+        *sum = sum.saturating_add(bytes as u32);
+        if *sum >= GRANT {
+            self.enough.notify_one();
+        }
+    }
+
+    /// Waits until there is enough to tell the client.
+    async fn take(&self) -> u32 {
+        loop {
+            self.enough.notified().await;
+            let bytes = std::mem::take(&mut *self.bytes.lock().expect("no holder panics"));
+            if bytes > 0 {
+                return bytes;
+            }
+        }
+    }
+}
+
+/// What came from a client and was not handed on yet.
+#[derive(Default)]
+struct Early {
+    aside: Aside,
+    signals: VecDeque<i32>,
+}
+
+impl Early {
+    /// Takes frames until the client is gone or breaks the protocol. Cancel-safe.
+    async fn read<R: AsyncRead + Unpin>(&mut self, reader: &mut FrameReader<R>) {
+        while let Ok(Some(frame)) = reader.next_from_client().await {
+            match frame {
+                ToController::Signal(signal) if self.signals.len() < 64 => self.signals.push_back(signal),
+                ToController::Signal(_) => return,
+                frame => {
+                    if !self.aside.take(frame) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Stdin that the process did not take yet: at most the window.
+#[derive(Default)]
+struct Aside {
+    pieces: VecDeque<Bytes>,
+    /// Small frames, gathered.
+    last: BytesMut,
+    bytes: usize,
+    ended: bool,
+}
+
+impl Aside {
+    /// Puts a frame of stdin aside. False if the client broke the protocol.
+    fn take(&mut self, frame: ToController) -> bool {
+        match frame {
+            ToController::StdinEnd if !self.ended => self.ended = true,
+            ToController::Stdin(bytes) if !self.ended && self.bytes + bytes.len() <= STDIN_WINDOW as usize => {
+                self.bytes += bytes.len();
+                if bytes.len() < SMALL {
+                    self.last.put(bytes);
+                } else {
+                    self.gather();
+                    self.pieces.push_back(bytes);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The bytes that come first; empty if there are none.
+    fn first(&mut self) -> &[u8] {
+        if self.pieces.is_empty() {
+            self.gather();
+        }
+        self.pieces.front().map_or(&[], |piece| piece)
+    }
+
+    fn advance(&mut self, count: usize) {
+        let Some(piece) = self.pieces.front_mut() else { return };
+        piece.advance(count);
+        self.bytes -= count;
+        if piece.is_empty() {
+            self.pieces.pop_front();
+        }
+    }
+
+    /// Forgets everything; returns how much it was.
+    fn clear(&mut self) -> usize {
+        self.pieces.clear();
+        self.last.clear();
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn gather(&mut self) {
+        if !self.last.is_empty() {
+            self.pieces.push_back(self.last.split().freeze());
+        }
+    }
+}
+
+/// Hands on what the client sends, until it is gone or breaks the protocol.
+async fn input<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    early: Early,
+    mut stdin: Option<Sending>,
+    signals: &Signals,
+    credit: &Credit,
+) {
+    let Early { mut aside, signals: waiting } = early;
+    for signal in waiting {
+        signals.send(signal).await;
+    }
+    loop {
+        // A process that closed its stdin is no error: what still comes is dropped.
+        if stdin.is_none() {
+            credit.add(aside.clear());
+        }
+        let writing = async {
+            match &mut stdin {
+                Some(stdin) if aside.bytes > 0 => stdin.write(aside.first()).await.map(Some),
+                Some(stdin) if aside.ended => stdin.shutdown().await.map(|()| None),
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            written = writing => match written {
+                Ok(Some(count)) if count > 0 => {
+                    aside.advance(count);
+                    credit.add(count);
+                }
+                _ => stdin = None,
+            },
+            frame = reader.next_from_client() => match frame {
+                Ok(Some(ToController::Signal(signal))) => signals.send(signal).await,
+                Ok(Some(frame)) => if !aside.take(frame) {
+                    tracing::debug!("a client broke the exec protocol");
+                    return;
+                },
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "a client is gone");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// One of the process's outputs on its way.
+struct Output {
+    reader: BoxReader,
+    buffer: BytesMut,
+    end: Option<io::Result<()>>,
+}
+
+impl Output {
+    fn new(reader: BoxReader) -> Self {
+        Self { reader, buffer: BytesMut::with_capacity(16 << 10), end: None }
+    }
+
+    /// Waits for bytes or the end, and takes as much as is there, up to a frame. Cancel-safe.
+    async fn fill(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(16 << 10);
+            let first = self.reader.read_buf(&mut (&mut self.buffer).limit(MAX_PAYLOAD)).await;
+            self.note(first);
+        }
+        while self.end.is_none() && self.buffer.len() < MAX_PAYLOAD {
+            // A stream that keeps coming grows the buffer once, to a whole frame.
+            self.buffer.reserve(MAX_PAYLOAD - self.buffer.len());
+            let room = MAX_PAYLOAD - self.buffer.len();
+            match self.reader.read_buf(&mut (&mut self.buffer).limit(room)).now_or_never() {
+                Some(read) => self.note(read),
+                None => return,
+            }
+        }
+    }
+
+    fn note(&mut self, read: io::Result<usize>) {
+        match read {
+            Ok(0) => self.end = Some(Ok(())),
+            Ok(_) => (),
+            Err(error) => self.end = Some(Err(error)),
+        }
+    }
+}
+
+/// Sends what the process writes, and last how it ended. An error means that the client is gone.
+async fn output<W: AsyncWrite + Unpin>(
+    writer: &mut FrameWriter<W>,
+    stdout: BoxReader,
+    stderr: BoxReader,
+    mut control: Control,
+    credit: &Credit,
+) -> Result<(), FramesError> {
+    let (mut stdout, mut stderr) = (Output::new(stdout), Output::new(stderr));
+    let mut end = None;
+    loop {
+        if let Some(end) = verdict(&end, &stdout, &stderr) {
+            return writer.write_to_client(&ToClient::Exit(end)).await;
+        }
+        tokio::select! {
+            () = stdout.fill(), if stdout.end.is_none() => send(writer, &mut stdout, false).await?,
+            () = stderr.fill(), if stderr.end.is_none() => send(writer, &mut stderr, true).await?,
+            bytes = credit.take() => writer.write_to_client(&ToClient::StdinCredit(bytes)).await?,
+            ended = control.end(), if end.is_none() => end = Some(ended),
+        }
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(
+    writer: &mut FrameWriter<W>,
+    output: &mut Output,
+    stderr: bool,
+) -> Result<(), FramesError> {
+    writer.write_output(stderr, &output.buffer).await?;
+    output.buffer.clear();
+    match output.end {
+        Some(Ok(())) if stderr => writer.write_to_client(&ToClient::StderrEnd).await,
+        Some(Ok(())) => writer.write_to_client(&ToClient::StdoutEnd).await,
+        _ => Ok(()),
+    }
+}
+
+/// What the client is told, once everything is known. An output that broke off is not passed over in silence.
+fn verdict(end: &Option<ExecEnd>, stdout: &Output, stderr: &Output) -> Option<ExecEnd> {
+    let end = end.as_ref()?;
+    if matches!(end, ExecEnd::NoAnswer { .. }) {
+        return Some(end.clone());
+    }
+    let (Some(stdout), Some(stderr)) = (&stdout.end, &stderr.end) else { return None };
+    for (name, output) in [("stdout", stdout), ("stderr", stderr)] {
+        if let Err(error) = output {
+            let message = format!("the process ended ({end:?}), but its {name} broke off: {error}");
+            return Some(ExecEnd::NoAnswer { fault: Fault::Agent, message });
+        }
+    }
+    Some(end.clone())
+}

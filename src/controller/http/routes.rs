@@ -1,0 +1,189 @@
+//! Paths, the token, bodies and their limits.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http_body_util::BodyExt;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{super::Handle, exec};
+use crate::{
+    api::{ApiError, Code, MAX_CALL},
+    id::AgentName,
+    link::Lane,
+    protocol::call::Call,
+    secret::Secret,
+    selector::Selector,
+};
+
+/// The largest JSON body that is read. A request is small; answers may be larger.
+const MAX_BODY: usize = 1 << 20;
+
+/// Up to this size a call's body runs on the control lane.
+const SMALL: u64 = 64 << 10;
+
+/// How much of a call's body is held at once.
+const CHUNK: usize = 128 << 10;
+
+type Answer<T> = Result<T, Failure>;
+
+/// The API's paths.
+pub fn router(handle: Handle, token: Secret<String>) -> Router {
+    let expected = Arc::new(Secret::new(format!("Bearer {}", token.expose())));
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/agents", get(list).post(add))
+        .route("/v1/agents/{name}", get(show).delete(remove))
+        .route("/v1/agents/{name}/call", post(echo))
+        .route("/v1/agents/{name}/condition", get(condition))
+        .route("/v1/exec", post(exec::upgrade))
+        .fallback(nothing)
+        .method_not_allowed_fallback(nothing)
+        .with_state(handle)
+        .layer(middleware::from_fn_with_state(expected, authorize))
+}
+
+/// An error as an answer.
+pub struct Failure(ApiError);
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, axum::Json(self.0)).into_response()
+    }
+}
+
+/// Lets in who shows the token, whatever the path is.
+async fn authorize(State(expected): State<Arc<Secret<String>>>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
+    // Compared as secrets: how long it takes tells nothing of where they differ.
+    if Secret::new(shown) == Secret::new(expected.expose().as_bytes()) {
+        return next.run(request).await;
+    }
+    let message = "the API's token is missing or another one; it is in api.token in the controller's data directory";
+    Failure(ApiError::new(Code::Unauthorized, message)).into_response()
+}
+
+async fn nothing(method: Method, uri: axum::http::Uri) -> Failure {
+    Failure(ApiError::new(Code::NotFound, format!("the API has no {method} {}", uri.path())))
+}
+
+async fn status(State(handle): State<Handle>) -> Response {
+    json(StatusCode::OK, &handle.status())
+}
+
+#[derive(Deserialize)]
+struct Selection {
+    #[serde(default)]
+    selector: String,
+}
+
+async fn list(State(handle): State<Handle>, query: Result<Query<Selection>, QueryRejection>) -> Answer<Response> {
+    let text = query.map_err(invalid)?.0.selector;
+    let selector: Selector = text.parse().map_err(invalid)?;
+    Ok(json(StatusCode::OK, &handle.agents(&selector)))
+}
+
+async fn show(State(handle): State<Handle>, Path(name): Path<String>) -> Answer<Response> {
+    Ok(json(StatusCode::OK, &handle.agent(&agent_name(&name)?)?))
+}
+
+async fn add(State(handle): State<Handle>, body: Body) -> Answer<Response> {
+    let request = read_json(body).await?;
+    // The answer holds a secret that cannot be had again: a client that goes away meanwhile must not stop half-way.
+    let added = tokio::spawn(async move { handle.add_agent(request).await }).await.map_err(internal)??;
+    Ok(json(StatusCode::CREATED, &added))
+}
+
+async fn remove(State(handle): State<Handle>, Path(name): Path<String>) -> Answer<Response> {
+    let name = agent_name(&name)?;
+    let removed = tokio::spawn(async move { handle.remove_agent(&name).await }).await.map_err(internal)??;
+    Ok(json(StatusCode::OK, &removed))
+}
+
+async fn condition(State(handle): State<Handle>, Path(name): Path<String>) -> Answer<Response> {
+    Ok(json(StatusCode::OK, &handle.condition(&agent_name(&name)?).await?))
+}
+
+/// Streams the body to the agent and the answer back, both at once.
+async fn echo(
+    State(handle): State<Handle>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    mut body: Body,
+) -> Answer<Response> {
+    let name = agent_name(&name)?;
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_CALL as u64) {
+        return Err(too_large(MAX_CALL).into());
+    }
+    let lane = if length.is_some_and(|length| length <= SMALL) { Lane::Control } else { Lane::Bulk };
+    let (peer, mut send, recv) = handle.open_call(&name, Call::Echo, lane).await?;
+    // Ends with the body, or when the agent or the client is gone; a body that is not whole resets the stream.
+    tokio::spawn(async move {
+        let mut room = MAX_CALL;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return };
+            let Ok(data) = frame.into_data() else { continue };
+            let Some(left) = room.checked_sub(data.len()) else { return };
+            room = left;
+            if send.write_all(&data).await.is_err() {
+                return;
+            }
+        }
+        let _ = send.shutdown().await;
+    });
+    let recv = handle.answer(&peer, recv).await?;
+    let bytes = futures_util::stream::try_unfold(recv, |mut recv| async move {
+        let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
+        let read = recv.read_buf(&mut chunk).await?;
+        Ok::<_, std::io::Error>((read > 0).then(|| (chunk.freeze(), recv)))
+    });
+    Ok(Response::new(Body::from_stream(bytes)))
+}
+
+async fn read_json<T: DeserializeOwned>(body: Body) -> Answer<T> {
+    let limited = http_body_util::Limited::new(body, MAX_BODY);
+    let bytes = match limited.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large(MAX_BODY).into()),
+        Err(error) => return Err(ApiError::new(Code::Invalid, format!("the body broke: {error}")).into()),
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|e| ApiError::new(Code::Invalid, format!("the body is malformed: {e}")).into())
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    (status, axum::Json(value)).into_response()
+}
+
+fn agent_name(text: &str) -> Answer<AgentName> {
+    text.parse().map_err(invalid)
+}
+
+fn invalid(error: impl std::fmt::Display) -> Failure {
+    Failure(ApiError::new(Code::Invalid, error.to_string()))
+}
+
+fn internal(error: tokio::task::JoinError) -> Failure {
+    Failure(ApiError::new(Code::Internal, format!("the request was not completed: {error}")))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(Code::TooLarge, format!("the body is above the limit of {limit} bytes"))
+}

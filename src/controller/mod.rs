@@ -1,0 +1,326 @@
+//! The controller: knows the agents, runs commands on them, and answers HTTP.
+//!
+//! ```text
+//! command → journal (durable first: read back, then true) → registry → sessions
+//! ```
+//!
+//! It promises that what it answered survives its death, and that two controllers with one identity never both serve:
+//! the one whose claim came later in the journal wins, the other [`run`] ends with [`Error::Superseded`]. It opens
+//! nothing by itself but files in its data directory: the cluster, the socket and the signals are the caller's.
+
+mod call;
+mod directory;
+pub mod event;
+mod exec;
+mod files;
+mod handle;
+pub mod http;
+pub mod peer;
+pub mod registry;
+mod store;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    journal::{self, Journal, StateKey},
+    kafka::SharedCluster,
+    link::{self, Identity, LinkError, Listener, Session},
+    private_file::PrivateFileError,
+    secret::Secret,
+};
+use directory::Directory;
+pub use event::UnknownEvent;
+pub use exec::{Control, Execution, Signals};
+pub use files::{ReadIdentity, read_identity};
+pub use handle::Handle;
+use handle::{Phase, Shared};
+use peer::{Endpoints, Peer};
+use store::Store;
+
+/// A controller's settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The link's settings; agents have the same prefix and partitions.
+    pub link: link::Config,
+    /// Where the controller keeps its identity, the API's token, and how far it has seen the journal. Default
+    /// `/var/lib/rk`.
+    pub data: PathBuf,
+    /// TLS for the API. Default none, which only a loopback address may have.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Connections that the API serves at once; more wait to be accepted. Each execution holds one. Default 4096.
+    pub max_connections: usize,
+    /// Executions that run at once; more are refused. Default 4096.
+    pub max_executions: u32,
+    /// How long taking over may take, and a change to be read back from the journal. Default 60 s.
+    pub patience: Duration,
+    /// Takes a journal that shows less than this controller has seen of it. Default no.
+    pub accept_rollback: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            link: link::Config::default(),
+            data: PathBuf::from("/var/lib/rk"),
+            tls: None,
+            max_connections: 4096,
+            max_executions: 4096,
+            patience: Duration::from_secs(60),
+            accept_rollback: false,
+        }
+    }
+}
+
+/// How long given-up executions may take to be told to clients and agents.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a controller ended or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// The journal was not read and claimed in time.
+    #[error("the journal could not be taken over within {after:?}: {detail}")]
+    Takeover {
+        /// How long was waited.
+        after: Duration,
+        /// What stands in the way.
+        detail: String,
+    },
+    /// Another controller with the same identity took over.
+    #[error("superseded: another controller with this identity took over with epoch {epoch}; only one can serve")]
+    Superseded {
+        /// Its epoch.
+        epoch: u32,
+    },
+    /// The journal was written by a newer version.
+    #[error(transparent)]
+    Event(#[from] UnknownEvent),
+    /// The packet topics cannot be used.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A file in the data directory cannot be used.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// A file in the data directory has another content than it should.
+    #[error("{}: {detail}", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and the cure.
+        detail: String,
+    },
+    /// The API would be open to the network without encryption.
+    #[error(
+        "refusing to serve the API on {0} without TLS; listen on 127.0.0.1, or give a certificate with --tls-cert and --tls-key"
+    )]
+    Plaintext(std::net::SocketAddr),
+    /// The socket cannot be used.
+    #[error("the API's socket: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// Runs a controller: takes the journal over, serves agents and the API, until it is stopped or superseded.
+///
+/// Each message on `shutdown` is one request to stop: the first refuses new executions and ends when the running ones
+/// have ended, the second gives these up (their agents end the processes), the third returns at once. A closed channel
+/// asks for nothing.
+pub async fn run(
+    config: Config,
+    cluster: SharedCluster,
+    identity: Arc<Identity>,
+    listener: TcpListener,
+    shutdown: mpsc::Receiver<()>,
+) -> Result<(), Error> {
+    let controller = start(&config, cluster, &identity).await?;
+    controller.serve(config, listener, shutdown).await
+}
+
+/// Takes the journal over and opens the link. What this returns serves agents; [`Controller::serve`] adds the API.
+pub async fn start(config: &Config, cluster: SharedCluster, identity: &Arc<Identity>) -> Result<Controller, Error> {
+    let link = {
+        let (cluster, identity, config) = (cluster.clone(), identity.clone(), config.link.clone());
+        async move |epoch, directory: Arc<Directory>| {
+            let (listener, sessions) = Listener::open(cluster, config, identity, epoch, directory).await?;
+            Ok((Arc::new(listener) as Arc<dyn Endpoints>, sessions))
+        }
+    };
+    start_on(config, cluster, identity, link).await
+}
+
+/// [`start`] on any link.
+async fn start_on<P, L>(
+    config: &Config,
+    cluster: SharedCluster,
+    identity: &Identity,
+    link: L,
+) -> Result<Controller, Error>
+where
+    P: Peer,
+    L: AsyncFnOnce(u32, Arc<Directory>) -> Result<(Arc<dyn Endpoints>, mpsc::Receiver<P>), LinkError>,
+{
+    let seen = if config.accept_rollback { None } else { files::read_witness(&config.data)? };
+    let key = StateKey::new(identity.derive("journal"));
+    let (journal, committed) = Journal::open(cluster, &config.link.prefix.journal(), key, seen).await?;
+    let directory = Arc::new(Directory::new());
+    let store = Store::new(journal, committed, directory.clone(), config.patience);
+    let epoch = match timeout(config.patience, store.claim()).await {
+        Ok(epoch) => epoch?,
+        Err(_) => {
+            let detail = store.journal().health().borrow().to_string();
+            return Err(Error::Takeover { after: config.patience, detail });
+        }
+    };
+    files::write_witness(&config.data, &store.journal().head())?;
+    let (endpoints, sessions) = link(epoch, directory.clone()).await?;
+    tracing::info!(epoch, fingerprint = %identity.fingerprint(), "took over");
+    let handle = Handle::new(Shared {
+        link: config.link.clone(),
+        max_executions: config.max_executions,
+        fingerprint: identity.fingerprint(),
+        epoch,
+        directory,
+        endpoints,
+        store,
+        executions: watch::Sender::new(0),
+        phase: watch::Sender::new(Phase::Serving),
+        abandon: watch::Sender::new(false),
+    });
+    let admission = tokio::spawn(admit(handle.clone(), sessions));
+    let attention = tokio::spawn(attend(handle.clone(), config.data.clone()));
+    Ok(Controller { handle, tasks: [admission, attention] })
+}
+
+/// A controller that serves agents.
+pub struct Controller {
+    handle: Handle,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+impl Controller {
+    /// What can be asked of it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Serves the API on `listener` until it is stopped or superseded; see [`run`].
+    pub async fn serve(self, config: Config, listener: TcpListener, shutdown: mpsc::Receiver<()>) -> Result<(), Error> {
+        let address = listener.local_addr()?;
+        if config.tls.is_none() && !address.ip().is_loopback() {
+            return Err(Error::Plaintext(address));
+        }
+        let token = Secret::new(files::read_or_create_token(&config.data)?);
+        tracing::info!(%address, "serving the API");
+        let http = http::serve(listener, self.handle.clone(), token, config.tls, config.max_connections);
+        tokio::pin!(http);
+        let ended = tokio::select! {
+            ended = self.ended() => Err(ended),
+            () = &mut http => Ok(()),
+            () = stopped(&self.handle, shutdown) => Ok(()),
+        };
+        // Clients of executions that are given up are told how they ended.
+        self.handle.abandon();
+        let told = async {
+            tokio::select! {
+                () = &mut http => (),
+                () = self.handle.idle() => (),
+            }
+        };
+        let _ = timeout(FAREWELL, told).await;
+        self.close(&config.data).await;
+        ended
+    }
+
+    /// Waits until it can't go on: another controller took over, or the journal is out of reach for good.
+    pub async fn ended(&self) -> Error {
+        let shared = self.handle.shared();
+        tokio::select! {
+            ended = shared.store.ended() => ended,
+            epoch = shared.endpoints.fenced() => Error::Superseded { epoch },
+        }
+    }
+
+    /// Says goodbye to the agents, and notes how far the journal was seen. Ends within some seconds.
+    pub async fn close(self, data: &std::path::Path) {
+        self.handle.abandon();
+        let _ = timeout(FAREWELL, self.handle.idle()).await;
+        let shared = self.handle.shared();
+        let _ = timeout(Duration::from_secs(3), shared.endpoints.close()).await;
+        if let Err(error) = files::write_witness(data, &shared.store.journal().head()) {
+            tracing::warn!(%error, "the journal's high-water mark was not saved");
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// Takes agents in as they authenticate.
+async fn admit<P: Peer>(handle: Handle, mut sessions: mpsc::Receiver<P>) {
+    let shared = handle.shared();
+    while let Some(session) = sessions.recv().await {
+        let partition = shared.endpoints.partition_of(session.name());
+        shared.directory.enter(Arc::new(session), partition);
+    }
+}
+
+/// Looks at sessions and probes once a second, and keeps the journal's high-water mark.
+async fn attend(handle: Handle, data: PathBuf) {
+    let shared = handle.shared();
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut saved = shared.store.journal().head();
+    loop {
+        tick.tick().await;
+        shared.directory.look(&*shared.endpoints, shared.link.partitions);
+        let head = shared.store.journal().head();
+        if head != saved {
+            saved = head;
+            let data = data.clone();
+            // A disk that is slow must not stop the looking.
+            let written = tokio::task::spawn_blocking(move || files::write_witness(&data, &head)).await;
+            if let Ok(Err(error)) = written {
+                tracing::warn!(%error, "the journal's high-water mark was not saved");
+            }
+        }
+    }
+}
+
+/// Waits until enough was asked for and done to stop.
+async fn stopped(handle: &Handle, mut shutdown: mpsc::Receiver<()>) {
+    let mut requests = 0;
+    loop {
+        tokio::select! {
+            request = shutdown.recv() => match request {
+                Some(()) => requests += 1,
+                None if requests == 0 => std::future::pending().await,
+                None => return handle.idle().await,
+            },
+            () = handle.idle(), if requests > 0 => return,
+        }
+        match requests {
+            1 => {
+                tracing::info!("draining: nothing new is started; stop again to end what runs");
+                handle.drain();
+            }
+            2 => handle.abandon(),
+            _ => return,
+        }
+    }
+}
+
+/// The link's sessions are what the controller calls peers.
+const _: fn() = || {
+    fn is_peer<P: Peer>() {}
+    is_peer::<Session>();
+};

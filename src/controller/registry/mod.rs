@@ -1,0 +1,263 @@
+//! Who the agents are and whether they can be worked with.
+//!
+//! Pure: `now` is the time since the controller took over, and nothing here waits or looks at a clock.
+//!
+//! Input:
+//! - [`fold`](Registry::fold): an event of the journal, in its order;
+//! - [`handle_session`](Registry::handle_session), [`handle_session_end`](Registry::handle_session_end),
+//!   [`handle_heard`](Registry::handle_heard): what happens to agents' sessions;
+//! - [`handle_probes`](Registry::handle_probes): which of the controller's own records came back.
+//!
+//! Output: the questions [`state`](Registry::state), [`agent`](Registry::agent), [`agents`](Registry::agents),
+//! [`counts`](Registry::counts), [`secret_hash`](Registry::secret_hash), [`is_removed`](Registry::is_removed).
+//!
+//! Promise: silence is counted only on the [clock](PartitionClock) of the agent's partition, so that an outage of
+//! Kafka makes nobody's state worse. A session that ends in an outage leaves the state as it was until records come
+//! back.
+
+mod clock;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::event::Event;
+use crate::{
+    api::{Agent, AgentCounts, AgentState},
+    id::AgentName,
+    link::{Profile, SecretHash},
+    selector::{Labels, Selector},
+};
+
+pub use clock::{GAP, PartitionClock, QUIET};
+
+/// Not heard for so long: `silent`. Agents speak every 5 s at least.
+pub const SILENT: Duration = Duration::from_secs(6);
+
+/// Not heard for so long: `offline`.
+pub const OFFLINE: Duration = Duration::from_secs(15);
+
+/// Numbers the sessions of this controller's life, so that the end of an old one is told from the end of a new one.
+pub type SessionNumber = u64;
+
+/// The agents.
+#[derive(Debug, Default)]
+pub struct Registry {
+    agents: BTreeMap<AgentName, Entry>,
+    /// Agents that may not come back, with what they would authenticate by, so that they can be told.
+    removed: BTreeMap<AgentName, SecretHash>,
+    clocks: Vec<PartitionClock>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    secret: SecretHash,
+    given: Labels,
+    /// What it said of itself last.
+    profile: Option<Profile>,
+    presence: Presence,
+    /// When it was last heard; only shown, never counted.
+    heard_at: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Presence {
+    /// It has no session.
+    Gone,
+    /// Its session ended while nothing came back from its partition: this was its state, and stays it as long as the
+    /// partition's clock shows the same.
+    Unknown { state: AgentState, partition: u32, counted: Duration },
+    /// It has a session, and was last heard when the partition's clock showed `counted`.
+    Here { session: SessionNumber, partition: u32, counted: Duration, heard: u64 },
+}
+
+/// What an event changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// There is one more agent.
+    Added,
+    /// There is one less; if it had a session, that must end.
+    Removed(Option<SessionNumber>),
+    /// Nothing: the event came too late.
+    Nothing,
+}
+
+impl Registry {
+    /// Applies an event of the journal.
+    pub fn fold(&mut self, event: Event) -> Change {
+        match event {
+            Event::AgentAdded { name, .. } if self.agents.contains_key(&name) => Change::Nothing,
+            Event::AgentAdded { name, secret, labels } => {
+                self.removed.remove(&name);
+                let presence = Presence::Gone;
+                self.agents.insert(name, Entry { secret, given: labels, profile: None, presence, heard_at: None });
+                Change::Added
+            }
+            Event::AgentRemoved { name } => match self.agents.remove(&name) {
+                Some(entry) => {
+                    self.removed.insert(name, entry.secret);
+                    Change::Removed(entry.session())
+                }
+                None => Change::Nothing,
+            },
+        }
+    }
+
+    /// The agent has a session. Returns false if there is no such agent: the session must end.
+    pub fn handle_session(
+        &mut self,
+        now: Duration,
+        name: &AgentName,
+        session: SessionNumber,
+        partition: u32,
+        profile: Profile,
+    ) -> bool {
+        let counted = self.counted(partition);
+        let Some(entry) = self.agents.get_mut(name) else { return false };
+        entry.presence = Presence::Here { session, partition, counted, heard: 0 };
+        entry.profile = Some(profile);
+        entry.heard_at = Some(now);
+        true
+    }
+
+    /// The session ended. Without effect if the agent has a newer one.
+    pub fn handle_session_end(&mut self, now: Duration, name: &AgentName, session: SessionNumber) {
+        let Some(state) = self.state(name) else { return };
+        let Some(entry) = self.agents.get_mut(name) else { return };
+        let Presence::Here { session: current, partition, .. } = entry.presence else { return };
+        if current != session {
+            return;
+        }
+        let clock = self.clocks.get(partition as usize);
+        entry.presence = match clock {
+            Some(clock) if !clock.is_counting(now) => Presence::Unknown { state, partition, counted: clock.counted() },
+            _ => Presence::Gone,
+        };
+    }
+
+    /// The session's count of what was heard is `heard`; a greater one than before means that the agent spoke.
+    pub fn handle_heard(&mut self, now: Duration, name: &AgentName, session: SessionNumber, heard: u64) {
+        let Some(entry) = self.agents.get_mut(name) else { return };
+        let Presence::Here { session: current, partition, counted, heard: before } = &mut entry.presence else {
+            return;
+        };
+        if *current == session && heard > *before {
+            *before = heard;
+            *counted = self.clocks.get(*partition as usize).map_or(Duration::ZERO, PartitionClock::counted);
+            entry.heard_at = Some(now);
+        }
+    }
+
+    /// The controller's latest record on each control partition came back so long ago.
+    pub fn handle_probes(&mut self, now: Duration, ages: impl IntoIterator<Item = Duration>) {
+        for (partition, age) in ages.into_iter().enumerate() {
+            if partition == self.clocks.len() {
+                self.clocks.push(PartitionClock::default());
+            }
+            self.clocks[partition].probe(now, age);
+        }
+    }
+
+    /// Whether the agent can be worked with; `None` if there is no such agent.
+    pub fn state(&self, name: &AgentName) -> Option<AgentState> {
+        self.agents.get(name).map(|entry| self.state_of(entry))
+    }
+
+    /// One agent as the API shows it, without what only its live session knows.
+    pub fn agent(&self, now: Duration, name: &AgentName) -> Option<Agent> {
+        self.agents.get(name).map(|entry| self.view(now, name, entry))
+    }
+
+    /// The agents that `selector` selects, by name.
+    pub fn agents(&self, now: Duration, selector: &Selector) -> Vec<Agent> {
+        let all = self.agents.iter();
+        all.filter(|(_, entry)| selector.matches(&entry.labels())).map(|(n, e)| self.view(now, n, e)).collect()
+    }
+
+    /// How many agents are in which state.
+    pub fn counts(&self) -> AgentCounts {
+        let mut counts = AgentCounts::default();
+        for entry in self.agents.values() {
+            match self.state_of(entry) {
+                AgentState::Online => counts.online += 1,
+                AgentState::Silent => counts.silent += 1,
+                AgentState::Offline => counts.offline += 1,
+            }
+        }
+        counts
+    }
+
+    /// Whether there is such an agent.
+    pub fn contains(&self, name: &AgentName) -> bool {
+        self.agents.contains_key(name)
+    }
+
+    /// What the agent authenticates by, also if it was removed.
+    pub fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
+        self.agents.get(name).map(|entry| entry.secret).or_else(|| self.removed.get(name).copied())
+    }
+
+    /// Whether the agent was removed and not added again.
+    pub fn is_removed(&self, name: &AgentName) -> bool {
+        self.removed.contains_key(name)
+    }
+
+    /// The partitions from which nothing comes back at `now`.
+    pub fn unreachable_partitions(&self, now: Duration) -> Vec<u32> {
+        let all = self.clocks.iter().enumerate();
+        all.filter(|(_, clock)| !clock.is_working(now)).map(|(partition, _)| partition as u32).collect()
+    }
+
+    /// Whether records come back from `partition` at `now`.
+    pub fn is_reachable(&self, now: Duration, partition: u32) -> bool {
+        self.clocks.get(partition as usize).is_some_and(|clock| clock.is_working(now))
+    }
+
+    fn counted(&self, partition: u32) -> Duration {
+        self.clocks.get(partition as usize).map_or(Duration::ZERO, PartitionClock::counted)
+    }
+
+    fn state_of(&self, entry: &Entry) -> AgentState {
+        match entry.presence {
+            Presence::Gone => AgentState::Offline,
+            Presence::Unknown { state, partition, counted } if self.counted(partition) == counted => state,
+            Presence::Unknown { .. } => AgentState::Offline,
+            Presence::Here { partition, counted, .. } => match self.counted(partition).saturating_sub(counted) {
+                silence if silence >= OFFLINE => AgentState::Offline,
+                silence if silence >= SILENT => AgentState::Silent,
+                _ => AgentState::Online,
+            },
+        }
+    }
+
+    fn view(&self, now: Duration, name: &AgentName, entry: &Entry) -> Agent {
+        let millis = |d: Duration| d.as_millis().try_into().unwrap_or(u64::MAX);
+        Agent {
+            name: name.clone(),
+            state: self.state_of(entry),
+            labels: entry.labels(),
+            given_labels: entry.given.clone(),
+            version: entry.profile.as_ref().map(|profile| profile.version.clone()),
+            pid: entry.profile.as_ref().filter(|_| entry.session().is_some()).map(|profile| profile.pid),
+            last_heard_ms: entry.heard_at.map(|at| millis(now.saturating_sub(at))),
+            round_trip_us: None,
+            partition: 0,
+        }
+    }
+}
+
+impl Entry {
+    fn session(&self) -> Option<SessionNumber> {
+        match self.presence {
+            Presence::Here { session, .. } => Some(session),
+            Presence::Gone | Presence::Unknown { .. } => None,
+        }
+    }
+
+    /// What the agent was given wins over what it says of itself.
+    fn labels(&self) -> Labels {
+        let mut labels = self.profile.as_ref().map(|profile| profile.labels.clone()).unwrap_or_default();
+        labels.extend(self.given.clone());
+        labels
+    }
+}

@@ -1,0 +1,204 @@
+//! The journal, folded into the directory: durable first, then true.
+//!
+//! What is asked for is appended and read back before it has an effect, so that an answer is never taken back by a
+//! controller that had already lost its claim. Nobody else folds.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use super::{
+    Error,
+    directory::Directory,
+    event::{Event, UnknownEvent},
+};
+use crate::{
+    api::{ApiError, Code},
+    id::AgentName,
+    journal::{self, Committed, Journal},
+    link::SecretHash,
+    selector::Labels,
+};
+
+/// Writes events and waits until they are true.
+#[derive(Clone)]
+pub struct Store {
+    journal: Journal,
+    directory: Arc<Directory>,
+    progress: watch::Sender<Progress>,
+    /// What was claimed.
+    epoch: Arc<OnceLock<u32>>,
+    patience: Duration,
+}
+
+/// How far the journal was folded.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// Epoch and number of the last folded event; an epoch's claim counts as its event 0.
+    at: (u32, u64),
+    end: Option<End>,
+}
+
+/// Why folding ended.
+#[derive(Debug, Clone)]
+enum End {
+    Superseded(u32),
+    Unknown(UnknownEvent),
+    Journal(journal::Error),
+    Closed,
+}
+
+impl Store {
+    /// Folds the journal into `directory` from now on. A change waits up to `patience` to be read back.
+    pub fn new(
+        journal: Journal,
+        committed: mpsc::Receiver<Committed>,
+        directory: Arc<Directory>,
+        patience: Duration,
+    ) -> Self {
+        let progress = watch::Sender::new(Progress::default());
+        tokio::spawn(fold(committed, directory.clone(), progress.clone()));
+        Self { journal, directory, progress, epoch: Arc::default(), patience }
+    }
+
+    /// Takes the journal over, and returns the epoch once everything before it was folded. Bounded by the caller.
+    pub async fn claim(&self) -> Result<u32, Error> {
+        let epoch = tokio::select! {
+            epoch = self.journal.claim() => epoch?,
+            error = self.ended() => return Err(error),
+        };
+        self.reached((epoch, 0)).await?;
+        let _ = self.epoch.set(epoch);
+        Ok(epoch)
+    }
+
+    /// Adds an agent.
+    pub async fn add_agent(&self, name: &AgentName, secret: SecretHash, labels: Labels) -> Result<(), ApiError> {
+        let exists = || {
+            ApiError::new(
+                Code::AgentExists,
+                format!("agent {name} exists already; `rk agents rm {name}` first, or take another name"),
+            )
+        };
+        if self.directory.ask(|registry| registry.contains(name)) {
+            return Err(exists());
+        }
+        self.commit(Event::AgentAdded { name: name.clone(), secret, labels }).await?;
+        // Of two that were under way at once, the first in the journal won.
+        match self.directory.ask(|registry| registry.secret_hash(name)) {
+            Some(stored) if stored == secret => Ok(()),
+            _ => Err(exists()),
+        }
+    }
+
+    /// Removes an agent.
+    pub async fn remove_agent(&self, name: &AgentName) -> Result<(), ApiError> {
+        if !self.directory.ask(|registry| registry.contains(name)) {
+            return Err(unknown_agent(name));
+        }
+        self.commit(Event::AgentRemoved { name: name.clone() }).await
+    }
+
+    /// Waits until the journal can't be followed any more, or another controller took it over.
+    pub async fn ended(&self) -> Error {
+        let mut progress = self.progress.subscribe();
+        match progress.wait_for(|progress| progress.end.is_some()).await {
+            Ok(progress) => progress.end.clone().unwrap_or(End::Closed).into(),
+            Err(_) => End::Closed.into(),
+        }
+    }
+
+    /// The journal itself, for its high-water mark and health.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    async fn commit(&self, event: Event) -> Result<(), ApiError> {
+        let commit = async {
+            let epoch = *self.epoch.get().ok_or(journal::Error::NotLeader)?;
+            let seq = self.journal.append(event.encode()).await?;
+            self.reached((epoch, seq)).await
+        };
+        match timeout(self.patience, commit).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ Error::Superseded { .. })) => Err(ApiError::new(Code::Superseded, error.to_string())),
+            Ok(Err(error)) => {
+                // What the journal holds is not what this controller wrote: it must not go on.
+                if let Error::Journal(diverged @ journal::Error::Diverged { .. }) = &error {
+                    self.progress.send_modify(|progress| {
+                        progress.end.get_or_insert(End::Journal(diverged.clone()));
+                    });
+                }
+                Err(ApiError::new(Code::Internal, error.to_string()))
+            }
+            Err(_) => Err(ApiError::new(
+                Code::KafkaUnreachable,
+                format!(
+                    "the change did not come back from Kafka within {:?} and may still happen; see `rk status`",
+                    self.patience
+                ),
+            )),
+        }
+    }
+
+    async fn reached(&self, at: (u32, u64)) -> Result<(), Error> {
+        let mut progress = self.progress.subscribe();
+        let reached = progress.wait_for(|progress| progress.at >= at || progress.end.is_some()).await;
+        match reached {
+            Ok(progress) if progress.at >= at => Ok(()),
+            Ok(progress) => Err(progress.end.clone().unwrap_or(End::Closed).into()),
+            Err(_) => Err(End::Closed.into()),
+        }
+    }
+}
+
+/// The answer to a request about an agent that does not exist.
+pub fn unknown_agent(name: &AgentName) -> ApiError {
+    ApiError::new(Code::UnknownAgent, format!("there is no agent {name}; `rk agents ls` lists them"))
+}
+
+async fn fold(mut committed: mpsc::Receiver<Committed>, directory: Arc<Directory>, progress: watch::Sender<Progress>) {
+    let mut leading = false;
+    let end = loop {
+        match committed.recv().await {
+            Some(Committed::Event { epoch, seq, payload, .. }) => match Event::decode(&payload) {
+                Ok(event) => {
+                    directory.fold(event);
+                    progress.send_modify(|progress| progress.at = (epoch, seq));
+                }
+                Err(unknown) => break End::Unknown(unknown),
+            },
+            Some(Committed::Claimed { epoch, mine }) => {
+                if leading && !mine {
+                    break End::Superseded(epoch);
+                }
+                leading |= mine;
+                progress.send_modify(|progress| progress.at = (epoch, 0));
+            }
+            Some(Committed::CaughtUp) => (),
+            Some(Committed::Failed(error)) => break End::Journal(error),
+            None => break End::Closed,
+        }
+    };
+    progress.send_modify(|progress| {
+        progress.end.get_or_insert(end);
+    });
+}
+
+impl From<End> for Error {
+    fn from(end: End) -> Self {
+        match end {
+            End::Superseded(epoch) => Self::Superseded { epoch },
+            End::Unknown(unknown) => Self::Event(unknown),
+            End::Journal(journal::Error::Superseded { by }) => Self::Superseded { epoch: by },
+            End::Journal(error) => error.into(),
+            End::Closed => Self::Journal(journal::Error::Closed),
+        }
+    }
+}
