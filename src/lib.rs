@@ -24,20 +24,25 @@ pub mod private_file;
 pub mod secret;
 pub mod selector;
 
+#[cfg(feature = "agent")]
+pub mod agent;
 #[cfg(feature = "http")]
 pub mod api;
+#[cfg(feature = "broker")]
+pub mod broker;
+#[cfg(feature = "broker")]
+pub mod certs;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
 #[cfg(feature = "controller")]
 pub mod controller;
+#[cfg(feature = "controller")]
+pub mod journal;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "link")]
 pub mod link;
 #[cfg(feature = "link")]
 pub mod protocol;
-
-#[cfg(feature = "controller")]
-pub mod journal;

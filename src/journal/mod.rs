@@ -21,6 +21,7 @@
 mod driver;
 mod error;
 mod health;
+mod leader;
 mod outbox;
 pub mod record;
 mod replica;
@@ -37,9 +38,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::kafka::{At, SharedCluster};
-use driver::{Command, Driver};
+use driver::{Driver, Screens};
 pub use error::Error;
 pub use health::Health;
+use leader::Command;
 use record::Codec;
 pub use record::{Head, StateKey};
 use replica::Replica;
@@ -164,7 +166,8 @@ impl Journal {
             random: random(),
         };
         let writer = cluster.writer(topic, 0);
-        let driver = Driver::new(replica, end, writer, random(), view_out, health_out, ended.clone());
+        let screens = Screens { view: view_out, health: health_out, ended: ended.clone() };
+        let driver = Driver::new(replica, end, writer, random, screens);
         tokio::spawn(tail.run(tail_out));
         tokio::spawn(driver.run(commands_in, tail_in, events_out));
         Ok((Self { commands, view, health, ended }, events))

@@ -23,7 +23,6 @@ pub(super) struct Outbox<R> {
     pending: VecDeque<Pending<R>>,
     /// The payloads' and overheads' bytes in `pending`.
     bytes: usize,
-    batches: u64,
 }
 
 struct Pending<R> {
@@ -57,7 +56,7 @@ impl<R> Outbox<R> {
         let bytes = sealed.len();
         // The head after the claim is known only once it was read back: others may write before it.
         let claim = Pending { seq: 0, head: Head::default(), sealed, place: Place::Queued, waiter };
-        Self { epoch, writer, committed: None, pending: [claim].into(), bytes, batches: 0 }
+        Self { epoch, writer, committed: None, pending: [claim].into(), bytes }
     }
 
     /// The tenure's epoch.
@@ -90,13 +89,13 @@ impl<R> Outbox<R> {
     }
 
     /// The next batch to produce: all records from the first that must be sent on, up to `max_bytes` and at least one.
-    /// One batch at a time, so that order is kept as far as it is in our hands.
-    pub(super) fn next_batch(&mut self, max_bytes: usize) -> Option<(u64, Vec<Bytes>)> {
+    /// One batch at a time, so that order is kept as far as it is in our hands. It gets `number`, which no batch had
+    /// before, not even in an earlier tenure: what became of those may be told late.
+    pub(super) fn next_batch(&mut self, number: u64, max_bytes: usize) -> Option<Vec<Bytes>> {
         if self.pending.iter().any(|record| matches!(record.place, Place::InFlight(_))) {
             return None;
         }
         let first = self.pending.iter().position(|record| record.place == Place::Queued)?;
-        self.batches += 1;
         let mut batch = Vec::new();
         let mut bytes = 0;
         for record in self.pending.iter_mut().skip(first) {
@@ -104,10 +103,10 @@ impl<R> Outbox<R> {
             if bytes > max_bytes && !batch.is_empty() {
                 break;
             }
-            record.place = Place::InFlight(self.batches);
+            record.place = Place::InFlight(number);
             batch.push(record.sealed.clone());
         }
-        Some((self.batches, batch))
+        Some(batch)
     }
 
     /// Batch `batch` was appended at `base`, so the broker says; the reader stands at `position`.
@@ -195,8 +194,8 @@ mod tests {
         let codec = codec();
         let mut outbox = Outbox::claim(&codec, 1, Head::default(), 7, [0; 12], 0);
         assert!(!outbox.won());
-        let (batch, claim) = outbox.next_batch(1000).expect("the claim");
-        outbox.acked(batch, 0, 1, 0);
+        let claim = outbox.next_batch(100, 1000).expect("the claim");
+        outbox.acked(100, 0, 1, 0);
         assert_eq!(outbox.read_back(0, Head::default().after(&claim[0])), Ok(0));
         for seq in 1..=events {
             outbox.push(&codec, [seq as u8; 12], Bytes::from_static(b"x"), seq);
@@ -212,46 +211,46 @@ mod tests {
     fn a_batch_holds_what_fits_and_the_next_waits_for_it() {
         let mut outbox = outbox(3);
         let each = outbox.size().1 / 3;
-        let (first, records) = outbox.next_batch(2 * each).expect("a batch");
+        let records = outbox.next_batch(1, 2 * each).expect("a batch");
         assert_eq!(records.len(), 2);
-        assert_eq!(outbox.next_batch(2 * each), None);
-        outbox.acked(first, 1, 2, 1);
-        let (_, records) = outbox.next_batch(1).expect("the rest, however small the limit");
+        assert_eq!(outbox.next_batch(2, 2 * each), None);
+        outbox.acked(1, 1, 2, 1);
+        let records = outbox.next_batch(2, 1).expect("the rest, however small the limit");
         assert_eq!(records.len(), 1);
     }
 
     #[test]
     fn a_failed_batch_is_sent_again_with_the_same_bytes() {
         let mut outbox = outbox(3);
-        let (batch, records) = outbox.next_batch(10_000).expect("a batch");
-        outbox.failed(batch);
-        assert_eq!(outbox.next_batch(10_000).expect("again").1, records);
+        let records = outbox.next_batch(1, 10_000).expect("a batch");
+        outbox.failed(1);
+        assert_eq!(outbox.next_batch(2, 10_000).expect("again"), records);
     }
 
     #[test]
     fn what_was_acknowledged_and_passed_without_counting_is_sent_again() {
         let mut outbox = outbox(3);
         let heads = heads(&outbox);
-        let (batch, records) = outbox.next_batch(10_000).expect("a batch");
-        outbox.acked(batch, 10, 3, 0);
+        let records = outbox.next_batch(1, 10_000).expect("a batch");
+        outbox.acked(1, 10, 3, 0);
         outbox.passed(10);
-        assert_eq!(outbox.next_batch(10_000), None);
+        assert_eq!(outbox.next_batch(2, 10_000), None);
         assert_eq!(outbox.read_back(1, heads[0]), Ok(1));
         outbox.passed(11);
-        assert_eq!(outbox.next_batch(10_000), None);
+        assert_eq!(outbox.next_batch(2, 10_000), None);
         outbox.passed(12);
-        assert_eq!(outbox.next_batch(10_000).expect("from the gap on").1, records[1..]);
+        assert_eq!(outbox.next_batch(2, 10_000).expect("from the gap on"), records[1..]);
     }
 
     #[test]
     fn an_acknowledgement_that_comes_after_the_records_were_passed_counts() {
         let mut outbox = outbox(3);
         let heads = heads(&outbox);
-        let (batch, records) = outbox.next_batch(10_000).expect("a batch");
+        let records = outbox.next_batch(1, 10_000).expect("a batch");
         assert_eq!(outbox.read_back(1, heads[0]), Ok(1));
         // The batch stands at 10, 11, 12; the reader has passed 11 without taking record 2.
-        outbox.acked(batch, 10, 3, 12);
-        assert_eq!(outbox.next_batch(10_000).expect("again").1, records[1..]);
+        outbox.acked(1, 10, 3, 12);
+        assert_eq!(outbox.next_batch(2, 10_000).expect("again"), records[1..]);
     }
 
     #[test]
@@ -259,22 +258,22 @@ mod tests {
         let mut outbox = outbox(2);
         let heads = heads(&outbox);
         let each = outbox.size().1 / 2;
-        let (first, _) = outbox.next_batch(each).expect("a batch");
+        outbox.next_batch(1, each).expect("a batch");
         assert_eq!(outbox.read_back(1, heads[0]), Ok(1));
-        assert!(outbox.next_batch(each).is_some());
-        outbox.failed(first);
-        assert_eq!(outbox.next_batch(each), None);
+        assert!(outbox.next_batch(2, each).is_some());
+        outbox.failed(1);
+        assert_eq!(outbox.next_batch(2, each), None);
     }
 
     #[test]
     fn an_acknowledged_record_that_does_not_come_is_sent_again_in_the_end() {
         let mut outbox = outbox(1);
-        let (batch, records) = outbox.next_batch(10_000).expect("a batch");
-        outbox.acked(batch, 10, 1, 0);
+        let records = outbox.next_batch(1, 10_000).expect("a batch");
+        outbox.acked(1, 10, 1, 0);
         assert!(outbox.awaits());
         outbox.distrust();
         assert!(!outbox.awaits());
-        assert_eq!(outbox.next_batch(10_000).expect("again").1, records);
+        assert_eq!(outbox.next_batch(2, 10_000).expect("again"), records);
     }
 
     #[test]
@@ -282,10 +281,10 @@ mod tests {
         let mut outbox = outbox(3);
         let heads = heads(&outbox);
         let each = outbox.size().1 / 3;
-        let (first, _) = outbox.next_batch(each).expect("a batch");
-        outbox.acked(first, 1, 1, 1);
-        let (second, _) = outbox.next_batch(each).expect("a batch");
-        assert_eq!(outbox.cut(second), [2, 3]);
+        outbox.next_batch(1, each).expect("a batch");
+        outbox.acked(1, 1, 1, 1);
+        outbox.next_batch(2, each).expect("a batch");
+        assert_eq!(outbox.cut(2), [2, 3]);
         assert_eq!(outbox.size(), (1, each));
         outbox.push(&codec(), [9; 12], Bytes::from_static(b"y"), 22);
         assert_eq!(outbox.read_back(1, heads[0]), Ok(1));

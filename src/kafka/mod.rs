@@ -6,15 +6,35 @@
 //! Promises: every call ends within a bound that its documentation names; an error says which hop failed and what to
 //! do; nothing here retries longer than one call, so that the caller decides what an outage means.
 
+mod admin;
+mod batch;
+mod cluster;
+mod code;
+pub mod config;
+mod connection;
+mod dial;
+mod dialer;
 mod error;
+mod frames;
 pub mod memory;
+mod metadata;
 mod names;
+mod produce;
+mod reader;
 mod record;
+mod sasl;
+mod tls;
+mod token;
+pub mod topics;
+
+mod writer;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
+pub use cluster::KafkaCluster;
+pub use config::Config;
 pub use error::{Error, Hop};
 pub use names::Prefix;
 pub use record::{At, Fetched, Record, TopicDescription};

@@ -76,12 +76,14 @@ async fn enter(
     frame::write(&mut send, &welcome).await.map_err(|e| e.to_string())?;
     match lane {
         Lane::Control => {
-            let session = Session::new(shared, name.clone(), incarnation, hello.profile, connection, send);
-            shared.enter(&session);
+            let session = Session::new(shared, name.clone(), incarnation, hello, connection, send);
+            if !shared.enter(&session) {
+                return Err("overtaken by a later connection of the same process".to_owned());
+            }
             shared.spawn(forget_when_closed(shared.clone(), session.clone()));
             shared.sessions.send(session).await.map_err(|_| "the controller stopped".to_owned())
         }
-        Lane::Bulk => attach(shared, name, incarnation, connection, send),
+        Lane::Bulk => attach(shared, name, incarnation, hello.attempt, connection, send),
     }
 }
 
@@ -105,6 +107,7 @@ fn attach(
     shared: &Arc<Shared>,
     name: &AgentName,
     incarnation: Incarnation,
+    attempt: u32,
     connection: Connection,
     hello: quinn::SendStream,
 ) -> Result<(), String> {
@@ -112,7 +115,7 @@ fn attach(
         connection.close(close::REFUSED, b"no session");
         return Err("a bulk lane without a session".to_owned());
     };
-    session.attach_bulk(connection, hello);
+    session.attach_bulk(attempt, connection, hello);
     Ok(())
 }
 

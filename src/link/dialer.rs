@@ -29,6 +29,7 @@ use super::{
     until::until,
 };
 use crate::{
+    backoff::Backoff,
     frame,
     kafka::{Record, SharedCluster},
 };
@@ -48,6 +49,8 @@ struct Shared {
     credential: Arc<Credential>,
     profile: Profile,
     incarnation: Incarnation,
+    /// Connections tried so far.
+    attempts: AtomicU32,
     /// The highest epoch that the pinned controller showed.
     epoch: Arc<AtomicU32>,
     random: Mutex<StdRng>,
@@ -73,6 +76,7 @@ impl Dialer {
             credential,
             profile,
             incarnation: Incarnation { starts, random: random.random() },
+            attempts: AtomicU32::new(0),
             epoch: Arc::default(),
             random: Mutex::new(random),
             refused_key: Arc::default(),
@@ -84,20 +88,20 @@ impl Dialer {
         Ok(Self { shared, control })
     }
 
-    /// Dials, authenticates the controller by its pinned key, and shows the secret. Ends within `connect_timeout`.
+    /// Dials, authenticates the controller by its pinned key, and shows the secret. Fails within `connect_timeout` if
+    /// no controller answers; once one has, only the end of the connection ends the wait for its welcome, since it may
+    /// already count on us.
     pub async fn connect(&self) -> Result<AgentSession, LinkError> {
-        let limit = self.shared.config.connect_timeout;
         self.shared.notices.send_replace(None);
         *self.shared.refused_key.lock().expect("no holder panics") = None;
         tokio::select! {
             biased;
             session = self.shared.enter(&self.control, Lane::Control) => {
-                let (connection, orders) = session?;
+                let (connection, orders) = session.map_err(|error| self.explain(error))?;
                 Ok(AgentSession::start(self.shared.clone(), connection, orders))
             }
             error = self.control.health.fatal() => Err(error.into()),
             error = self.shared.turned_away() => Err(error),
-            () = tokio::time::sleep(limit) => Err(self.silence(limit)),
         }
     }
 
@@ -106,15 +110,16 @@ impl Dialer {
         self.control.close(close::GOING_AWAY, b"the agent stops").await;
     }
 
-    /// Why nobody answered, as far as we can tell.
-    fn silence(&self, limit: std::time::Duration) -> LinkError {
-        if let Some(error) = self.control.health.error() {
-            return error.into();
+    /// Says why nobody answered, as far as we can tell.
+    fn explain(&self, error: LinkError) -> LinkError {
+        if !matches!(error, LinkError::NoAnswer(_)) {
+            return error;
         }
         let notice = *self.shared.notices.borrow();
-        match notice {
-            Some(notice) => self.shared.another_controller(notice.controller),
-            None => LinkError::NoAnswer(limit),
+        match (self.control.health.error(), notice) {
+            (Some(error), _) => error.into(),
+            (None, Some(notice)) => self.shared.another_controller(notice.controller),
+            (None, None) => error,
         }
     }
 }
@@ -188,15 +193,19 @@ impl Shared {
     async fn enter(&self, port: &Port, lane: Lane) -> Result<(Connection, quinn::RecvStream), LinkError> {
         let crypto = tls::client(self.credential.controller, self.refused_key.clone());
         let client = transport::client(&self.config, lane, crypto);
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let connecting = port
             .endpoint
             .connect_with(client, address::CONTROLLER, SERVER_NAME)
             .map_err(|e| LinkError::Ended(e.to_string()))?;
-        let connection = connecting.await.map_err(|e| self.why(&e))?;
+        let limit = self.config.connect_timeout;
+        let connected = tokio::time::timeout(limit, connecting).await;
+        let connection = connected.map_err(|_| LinkError::NoAnswer(limit))?.map_err(|e| self.why(&e))?;
         let hello = Hello {
             name: self.credential.name.clone(),
             secret: *self.credential.secret.expose(),
             lane,
+            attempt,
             epoch: self.epoch.load(Ordering::Relaxed),
             profile: self.profile.clone(),
         };
@@ -332,18 +341,19 @@ async fn accept_all(connection: Connection, lane: Lane, streams: mpsc::Sender<(L
     }
 }
 
-/// Obeys the controller's orders: opens the bulk lane when it is wanted.
+/// Obeys the controller's orders: opens the bulk lane when it is wanted. One at a time: a later order means that the
+/// lane before is gone.
 async fn obey(
     shared: Arc<Shared>,
     mut orders: quinn::RecvStream,
     streams: mpsc::Sender<(Lane, SendStream, RecvStream)>,
 ) {
-    let mut lanes = JoinSet::new();
+    let mut bulk = JoinSet::new();
     loop {
-        while lanes.try_join_next().is_some() {}
         match frame::read::<ToAgent>(&mut orders).await {
             Ok(ToAgent::OpenBulk { partition }) => {
-                lanes.spawn(serve_bulk(shared.clone(), partition, streams.clone()));
+                bulk.shutdown().await;
+                bulk.spawn(serve_bulk(shared.clone(), partition, streams.clone()));
             }
             Ok(other) => tracing::warn!(?other, "an order makes no sense here"),
             // The session's end is noticed by its connection.
@@ -352,20 +362,25 @@ async fn obey(
     }
 }
 
+/// Opens the bulk lane, however long that takes, and serves it until it closes.
 async fn serve_bulk(shared: Arc<Shared>, partition: u32, streams: mpsc::Sender<(Lane, SendStream, RecvStream)>) {
-    let limit = shared.config.connect_timeout;
-    let opened = tokio::time::timeout(limit, async {
-        let port = shared.open(Lane::Bulk, partition).await?;
-        let (connection, orders) = shared.enter(&port, Lane::Bulk).await?;
-        Ok::<_, LinkError>((port, connection, orders))
-    });
-    match opened.await {
-        Ok(Ok((port, connection, _orders))) => {
-            accept_all(connection.clone(), Lane::Bulk, streams).await;
-            connection.closed().await;
-            port.close(VarInt::from_u32(0), b"").await;
+    let mut backoff = Backoff::kafka();
+    loop {
+        match open_bulk(&shared, partition).await {
+            Ok((port, connection, _orders)) => {
+                accept_all(connection.clone(), Lane::Bulk, streams).await;
+                connection.closed().await;
+                return port.close(VarInt::from_u32(0), b"").await;
+            }
+            Err(error) => tracing::debug!(%error, partition, "the bulk lane is not open yet"),
         }
-        Ok(Err(error)) => tracing::warn!(%error, partition, "the bulk lane could not be opened"),
-        Err(_) => tracing::warn!(partition, "the bulk lane was not opened in time"),
+        let delay = backoff.next(shared.random.lock().expect("no holder panics").random());
+        tokio::time::sleep(delay).await;
     }
+}
+
+async fn open_bulk(shared: &Arc<Shared>, partition: u32) -> Result<(Port, Connection, quinn::RecvStream), LinkError> {
+    let port = shared.open(Lane::Bulk, partition).await?;
+    let (connection, orders) = shared.enter(&port, Lane::Bulk).await?;
+    Ok((port, connection, orders))
 }

@@ -15,6 +15,8 @@ pub struct Hello {
     pub secret: [u8; 32],
     /// What this connection is for.
     pub lane: Lane,
+    /// Counts my connections: of two that arrive late, the greater is the one that I am in.
+    pub attempt: u32,
     /// The highest epoch that I know: a controller with less is not the leader any more.
     pub epoch: u32,
     /// What I am.

@@ -175,16 +175,26 @@ impl Shared {
         self.state().half_open.remove(&(name.clone(), lane, incarnation));
     }
 
-    /// Makes `session` the one of its agent. The one before is told why it ends.
-    pub fn enter(&self, session: &Session) {
-        let before = self.state().live.insert(session.name().clone(), session.clone());
-        if let Some(before) = before {
-            if before.incarnation() == session.incarnation() {
-                before.close(close::REPLACED, "the same process connected again");
-            } else {
-                before.close(close::SUPERSEDED, "a newer process runs under this name");
-            }
+    /// Makes `session` the one of its agent; the one before is told why it ends. False, and the new one is closed, if
+    /// the one before is of a later connection of the same process.
+    pub fn enter(&self, session: &Session) -> bool {
+        let mut state = self.state();
+        let before = state.live.get(session.name()).cloned();
+        if before.as_ref().is_some_and(|before| before.is_later_than(session)) {
+            drop(state);
+            session.close(close::REPLACED, "overtaken");
+            return false;
         }
+        state.live.insert(session.name().clone(), session.clone());
+        drop(state);
+        match before {
+            Some(before) if before.incarnation() == session.incarnation() => {
+                before.close(close::REPLACED, "the same process connected again");
+            }
+            Some(before) => before.close(close::SUPERSEDED, "a newer process runs under this name"),
+            None => {}
+        }
+        true
     }
 
     /// Forgets a session that has ended.

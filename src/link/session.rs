@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::{
     Lane, LinkError, Profile,
-    hello::{ToAgent, close},
+    hello::{Hello, ToAgent, close},
     listener::Shared,
     packet::Incarnation,
     stream::{Lease, RecvStream, SendStream, wrap},
@@ -33,17 +33,25 @@ struct Inner {
     shared: Weak<Shared>,
     name: AgentName,
     incarnation: Incarnation,
+    attempt: u32,
     profile: Profile,
     control: Connection,
-    /// The rest of the hello stream: orders to the agent. One bulk lane is ordered at a time.
-    orders: Mutex<quinn::SendStream>,
+    orders: Mutex<Orders>,
     bulk: watch::Sender<Option<Bulk>>,
     connect_timeout: Duration,
     bulk_idle: Duration,
 }
 
+/// The rest of the hello stream, on which the agent gets orders.
+struct Orders {
+    stream: quinn::SendStream,
+    /// The bulk lane that was ordered and has not come yet.
+    bulk: Option<Leased>,
+}
+
 #[derive(Clone)]
 struct Bulk {
+    attempt: u32,
     connection: Connection,
     streams: Arc<watch::Sender<usize>>,
 }
@@ -53,7 +61,7 @@ impl Session {
         shared: &Arc<Shared>,
         name: AgentName,
         incarnation: Incarnation,
-        profile: Profile,
+        hello: Hello,
         control: Connection,
         orders: quinn::SendStream,
     ) -> Self {
@@ -61,9 +69,10 @@ impl Session {
             shared: Arc::downgrade(shared),
             name,
             incarnation,
-            profile,
+            attempt: hello.attempt,
+            profile: hello.profile,
             control,
-            orders: Mutex::new(orders),
+            orders: Mutex::new(Orders { stream: orders, bulk: None }),
             bulk: watch::Sender::new(None),
             connect_timeout: shared.config.connect_timeout,
             bulk_idle: shared.config.bulk_idle,
@@ -139,6 +148,11 @@ impl Session {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    /// Whether the agent, in the same process, opened this one after the other.
+    pub(super) fn is_later_than(&self, other: &Session) -> bool {
+        self.inner.incarnation == other.inner.incarnation && self.inner.attempt > other.inner.attempt
+    }
+
     pub(super) fn close(&self, code: VarInt, reason: &str) {
         if let Some(bulk) = self.bulk() {
             bulk.connection.close(code, reason.as_bytes());
@@ -147,13 +161,16 @@ impl Session {
     }
 
     /// Takes the bulk lane that the agent dialled. It is closed when it has had no stream for a while.
-    pub(super) fn attach_bulk(&self, connection: Connection, hello: quinn::SendStream) {
+    pub(super) fn attach_bulk(&self, attempt: u32, connection: Connection, hello: quinn::SendStream) {
         let Some(shared) = self.inner.shared.upgrade() else { return };
+        if self.bulk().is_some_and(|bulk| bulk.attempt > attempt) {
+            return connection.close(close::REPLACED, b"overtaken");
+        }
         let share = (BULK_BUDGET / shared.bulk_lanes().max(1)).clamp(BULK_LEAST, receive_window(Lane::Bulk));
         connection.set_receive_window(VarInt::from_u32(share));
         let streams = Arc::new(watch::Sender::new(0));
-        let before =
-            self.inner.bulk.send_replace(Some(Bulk { connection: connection.clone(), streams: streams.clone() }));
+        let bulk = Bulk { attempt, connection: connection.clone(), streams: streams.clone() };
+        let before = self.inner.bulk.send_replace(Some(bulk));
         if let Some(before) = before {
             before.connection.close(close::REPLACED, b"the bulk lane was opened again");
         }
@@ -194,7 +211,8 @@ impl Session {
         }
     }
 
-    /// The open bulk lane; ordered from the agent if there is none.
+    /// The open bulk lane; ordered from the agent if there is none. An order stands until it is fulfilled, also when
+    /// the one who waited for it gave up: the agent tries as long as the session lasts.
     async fn live_bulk(&self) -> Result<Bulk, LinkError> {
         let is_live = |bulk: &Option<Bulk>| bulk.as_ref().is_some_and(|b| b.connection.close_reason().is_none());
         let mut changes = self.inner.bulk.subscribe();
@@ -202,26 +220,33 @@ impl Session {
             return Ok(self.bulk().expect("just seen"));
         }
         let mut orders = self.inner.orders.lock().await;
-        if is_live(&changes.borrow_and_update()) {
-            return Ok(self.bulk().expect("just seen"));
-        }
         let shared =
             self.inner.shared.upgrade().ok_or_else(|| LinkError::Ended("the controller stopped".to_owned()))?;
-        let leased = Leased { partition: shared.lease(), shared: shared.clone() };
-        let order = ToAgent::OpenBulk { partition: leased.partition };
-        frame::write(&mut *orders, &order).await.map_err(|e| LinkError::Ended(e.to_string()))?;
+        if !is_live(&changes.borrow_and_update()) && orders.bulk.is_none() {
+            let leased = Leased { partition: shared.lease(), shared: shared.clone() };
+            let order = ToAgent::OpenBulk { partition: leased.partition };
+            orders.bulk = Some(leased);
+            frame::write(&mut orders.stream, &order).await.map_err(|e| LinkError::Ended(e.to_string()))?;
+        }
         let limit = self.inner.connect_timeout;
-        let opened = tokio::time::timeout(limit, changes.wait_for(is_live)).await;
-        let bulk = match opened {
-            Ok(Ok(bulk)) => bulk.clone().expect("it is live"),
-            Ok(Err(_)) => return Err(LinkError::Ended("the session was dropped".to_owned())),
+        let opened = tokio::time::timeout(limit, async {
+            tokio::select! {
+                biased;
+                bulk = changes.wait_for(is_live) => Ok(bulk.ok().and_then(|bulk| bulk.clone())),
+                error = self.inner.control.closed() => Err(ended(&error)),
+            }
+        });
+        let bulk = match opened.await {
+            Ok(bulk) => bulk?.ok_or_else(|| LinkError::Ended("the session was dropped".to_owned()))?,
             Err(_) => return Err(LinkError::NoAnswer(limit)),
         };
-        let connection = bulk.connection.clone();
-        shared.spawn(async move {
-            let _leased = leased;
-            connection.closed().await;
-        });
+        if let Some(leased) = orders.bulk.take() {
+            let connection = bulk.connection.clone();
+            shared.spawn(async move {
+                let _leased = leased;
+                connection.closed().await;
+            });
+        }
         Ok(bulk)
     }
 

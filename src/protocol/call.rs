@@ -1,7 +1,8 @@
 //! Calls: one request, one answer.
 //!
 //! After `Open::Call` the caller sends the body as raw bytes and finishes its side. The answer is one [`Answer`] frame,
-//! the answer's body as raw bytes, and the end of the stream.
+//! the answer's body as raw bytes, and the end of the stream. The answer may start before the body has ended: a caller
+//! reads while it writes, or the two block each other on flow control.
 
 use serde::{Deserialize, Serialize};
 

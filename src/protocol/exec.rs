@@ -3,8 +3,14 @@
 //! The controller opens a control stream with [`Start`] and then sends [`Steer`] messages; the agent answers with
 //! [`Event`]s, the last of which is `Exited` or `Refused`. Bytes run on two bulk streams that the controller opens
 //! with [`Stdio`]: stdin towards the agent and stdout back on one, stderr back on the other. The end of a direction is
-//! the end of the stream's direction. If the control stream breaks before `Exited`, the agent sends the process group
-//! SIGHUP, and after `grace` SIGKILL.
+//! the end of the stream's direction.
+//!
+//! The controller keeps its direction of the control stream open until the last event. Its end, a reset or a lost
+//! session before that means that the user went away: the agent sends the process group SIGHUP, and after `grace`
+//! SIGKILL. A *reset* of stdin means the same; its *end* is the process's end of input, so a controller whose user
+//! vanished resets stdin and does not finish it. A controller that stops reading stdout or stderr breaks the
+//! process's pipe, as `| head` does. If the agent loses a stdio stream, it ends the process in the same way and resets
+//! the control stream with [`CANCELLED`](super::CANCELLED): nobody then takes a truncated output for a whole one.
 
 use std::time::Duration;
 
@@ -17,7 +23,7 @@ use crate::id::ExecId;
 pub struct Start {
     /// Names the execution: the stdio streams refer to it.
     pub id: ExecId,
-    /// Program and arguments; looked up in the agent's `PATH`.
+    /// Program and arguments; looked up in the process's `PATH`, which is the agent's unless `env` replaces it.
     pub argv: Vec<String>,
     /// Added to the process's environment.
     pub env: Vec<(String, String)>,
@@ -41,7 +47,7 @@ pub struct Stdio {
 }
 
 /// The two stdio streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Channel {
     /// Stdin towards the process, stdout back.
     InOut,
@@ -52,7 +58,7 @@ pub enum Channel {
 /// Controller to agent, after [`Start`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Steer {
-    /// Send the process group this signal.
+    /// Send the process group this signal, by its number on Linux.
     Signal(i32),
 }
 
@@ -66,7 +72,7 @@ pub enum Event {
     },
     /// It was not started.
     Refused(Refusal),
-    /// It ended, and all its output was handed to the stdio streams.
+    /// It ended, and all its output was handed to the stdio streams, which were finished.
     Exited(Outcome),
 }
 

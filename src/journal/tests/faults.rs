@@ -31,6 +31,8 @@ pub(super) struct Faults {
     pub(super) lands: u64,
     /// A batch lands a second time, later.
     pub(super) twice: u64,
+    /// A produce is refused for want of a right.
+    pub(super) deny: u64,
     /// The broker's limit.
     pub(super) max_batch: Option<usize>,
 }
@@ -38,7 +40,7 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn none() -> Self {
         let (delay, late) = (Duration::from_millis(1), Duration::ZERO);
-        Self { delay, late, error: 0, lands: 0, twice: 0, max_batch: None }
+        Self { delay, late, error: 0, lands: 0, twice: 0, deny: 0, max_batch: None }
     }
 }
 
@@ -154,7 +156,8 @@ impl FaultyCluster {
     async fn produce(&self, records: Vec<Record>) -> Result<i64, Error> {
         self.with(|state| state.produces += 1);
         self.running().await;
-        let (deny, limit) = self.with(|state| (state.deny, state.faults.max_batch));
+        let (deny, limit) =
+            self.with(|state| (state.deny || state.rng.percent(state.faults.deny), state.faults.max_batch));
         if deny {
             return Err(Error::Authorization { detail: "write on the topic".to_owned() });
         }

@@ -23,7 +23,10 @@ use super::{
     faults::{Faults, FaultyCluster, Rng},
     key,
 };
-use crate::journal::{Committed, Error, Journal, Random, Witness};
+use crate::{
+    journal::{Committed, Error, Journal, Random, Witness},
+    kafka,
+};
 
 /// How many schedules `cargo test` runs.
 const SCHEDULES: u64 = 600;
@@ -88,7 +91,11 @@ async fn live(world: Arc<World>, cluster: FaultyCluster, mut rng: Rng) -> Proces
             0 | 1 => {
                 let bound = rng.up_to(Duration::from_secs(20));
                 if let Ok(claimed) = timeout(bound, process.journal.claim()).await {
-                    world.won.fetch_max(claimed.expect("claims are won in the end"), Relaxed);
+                    match claimed {
+                        Ok(epoch) => world.won.fetch_max(epoch, Relaxed),
+                        Err(Error::Kafka(kafka::Error::Authorization { .. })) => continue,
+                        Err(error) => panic!("claim: {error}"),
+                    };
                 }
             }
             2..=6 => {
@@ -139,7 +146,7 @@ async fn append(world: Arc<World>, journal: Journal, bound: Option<Duration>) {
         Err(Error::Superseded { .. } | Error::NotLeader) => {
             world.refused.lock().expect("no holder panics").push(payload);
         }
-        Err(Error::Closed | Error::Diverged { .. }) => {}
+        Err(Error::Closed | Error::Diverged { .. } | Error::Kafka(kafka::Error::Authorization { .. })) => {}
         Err(error) => panic!("append {payload}: {error}"),
     }
 }
@@ -154,6 +161,7 @@ async fn schedule(seed: u64) {
         error: [0, 5, 30][rng.below(3) as usize],
         lands: [0, 50, 100][rng.below(3) as usize],
         twice: [0, 10, 50][rng.below(3) as usize],
+        deny: [0, 0, 10][rng.below(3) as usize],
         max_batch: rng.percent(30).then_some(1000),
     };
     let clusters: Vec<_> =

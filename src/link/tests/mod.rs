@@ -1,4 +1,7 @@
 //! Simulations: whole links on logs in memory, under paused time, from seeds.
 
+mod faults;
+mod outages;
 mod pair;
+mod schedules;
 mod sessions;

@@ -144,13 +144,20 @@ pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
 
 /// Sends `length` bytes and reads them back.
 pub async fn round_trip(session: &Session, lane: Lane, seed: u64, length: usize) -> Result<(), String> {
-    let (mut send, mut recv) = session.open_stream(lane).await.map_err(|e| e.to_string())?;
+    let (mut send, mut recv) = loop {
+        match session.open_stream(lane).await {
+            Ok(pair) => break pair,
+            // Opening is bounded, outages may be longer; nothing was sent yet.
+            Err(LinkError::NoAnswer(_)) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    };
     let bytes = pattern(seed, length);
     let write = async {
         send.write_all(&bytes).await.map_err(|e| e.to_string())?;
         send.finish().map_err(|e| e.to_string())
     };
-    let read = async { recv.read_to_end(length + 1).await.map_err(|e| e.to_string()) };
+    let read = async { recv.read_to_end(length + 1).await.map_err(|e| format!("{lane:?}: {e:?}")) };
     let (written, back) = tokio::join!(write, read);
     written?;
     let back = back?;

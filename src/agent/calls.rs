@@ -1,0 +1,73 @@
+//! Answers calls.
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    executor::Shared,
+    stream::{RecvHalf, SendHalf},
+};
+use crate::{
+    frame,
+    protocol::{
+        CANCELLED,
+        call::{Answer, Call, Condition, MAX_BODY},
+    },
+};
+
+/// How much of a body is held at once.
+const CHUNK: usize = 128 << 10;
+
+/// Serves one call to its end. A caller that goes away is not an error.
+pub(super) async fn serve(call: Call, shared: &Shared, mut send: impl SendHalf, recv: impl RecvHalf) {
+    let served = match call {
+        Call::Echo => echo(&mut send, recv).await,
+        Call::Condition => condition(shared, &mut send).await,
+    };
+    match served {
+        Ok(()) => send.delivered().await,
+        Err(error) => {
+            tracing::debug!("a call broke: {error}");
+            send.reset(CANCELLED);
+        }
+    }
+}
+
+/// Sends the body back as it comes. One that fits into a chunk is read to its end first, so that it goes back in one
+/// piece with the answer.
+async fn echo(send: &mut impl SendHalf, mut recv: impl RecvHalf) -> std::io::Result<()> {
+    let mut buffer = BytesMut::new();
+    answer(&Answer::Ok, &mut buffer);
+    let mut left = MAX_BODY;
+    loop {
+        let full = buffer.len() + CHUNK;
+        buffer.reserve(CHUNK);
+        let mut ended = false;
+        while buffer.len() < full {
+            let read = recv.read_buf(&mut buffer).await?;
+            ended = read == 0;
+            left = left.checked_sub(read).ok_or_else(|| std::io::Error::other("the body is above the limit"))?;
+            if ended {
+                break;
+            }
+        }
+        send.write_all_buf(&mut buffer).await?;
+        if ended {
+            return send.shutdown().await;
+        }
+    }
+}
+
+async fn condition(shared: &Shared, send: &mut impl SendHalf) -> std::io::Result<()> {
+    let running = u32::try_from(shared.running()).unwrap_or(u32::MAX);
+    let condition = Condition { running, uptime: shared.uptime().as_secs() };
+    let mut buffer = BytesMut::new();
+    answer(&Answer::Ok, &mut buffer);
+    buffer.extend_from_slice(&postcard::to_stdvec(&condition).expect("two numbers can be encoded"));
+    send.write_all_buf(&mut buffer).await?;
+    send.shutdown().await
+}
+
+fn answer(answer: &Answer, buffer: &mut BytesMut) {
+    frame::encode(answer, buffer).expect("a small enum can be encoded");
+}

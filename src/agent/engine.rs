@@ -1,0 +1,217 @@
+//! Keeps a session with the controller, and stops when told to.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use super::{
+    Config, Error, Exit,
+    executor::{Executor, Phase},
+    host, starts,
+};
+use crate::{
+    backoff::Backoff,
+    kafka::{self, SharedCluster},
+    link::{self, AgentSession, Credential, Dialer, LinkError, Profile},
+};
+
+/// Delays between tries to connect. Each try takes up to the link's connect timeout by itself, so these are short.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long the last words of a session may take.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What the controller shows of us.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the agent of `credential` until it is told to stop or cannot go on.
+///
+/// Each message of `stops` is one request to stop (SIGTERM or SIGINT): the first drains, the second ends what runs, the
+/// third kills it and returns at once. A closed channel asks for nothing.
+pub async fn run(
+    config: Config,
+    cluster: SharedCluster,
+    credential: Arc<Credential>,
+    mut stops: mpsc::Receiver<()>,
+) -> Result<Exit, Error> {
+    if !config.dumpable {
+        // It fails on no Linux that we know; if it does, that is no reason not to work.
+        nix::sys::prctl::set_dumpable(false).ok();
+    }
+    let name = credential.name.clone();
+    let dir = config.data.join("agent").join(name.as_str());
+    let starts = starts::count(&dir, host::clock()).map_err(|error| Error::Data { dir, error })?;
+    let labels = host::labels(&config.labels);
+    let executor = Executor::new(&config, &name, &labels);
+    let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
+    let dialer = tokio::select! {
+        biased;
+        () = asked(&mut stops) => return Ok(Exit::Drained),
+        dialer = open(&cluster, &config.link, &credential, &profile, starts) => dialer?,
+    };
+
+    let closing = watch::Sender::new(false);
+    let (outcome, end) = {
+        let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), closing.subscribe()));
+        let mut stop = pin!(stop(&mut stops, &executor));
+        tokio::select! {
+            biased;
+            exit = &mut stop => {
+                closing.send_replace(true);
+                if exit != Exit::Killed {
+                    tokio::time::timeout(FAREWELL, sessions).await.ok();
+                }
+                (Ok(exit), exit)
+            }
+            error = &mut sessions => {
+                // What runs lost its controller and ends by itself.
+                executor.advance(Phase::Draining);
+                tokio::select! {
+                    biased;
+                    exit = &mut stop => (Err(error.into()), exit),
+                    () = executor.idle() => (Err(error.into()), Exit::Drained),
+                }
+            }
+        }
+    };
+    executor.kill_all();
+    if end != Exit::Killed {
+        dialer.close().await;
+    }
+    outcome
+}
+
+/// Opens the link, trying until Kafka is there.
+async fn open(
+    cluster: &SharedCluster,
+    config: &link::Config,
+    credential: &Arc<Credential>,
+    profile: &Profile,
+    starts: u64,
+) -> Result<Dialer, LinkError> {
+    let mut backoff = RETRY;
+    let mut complaint = Complaint::default();
+    loop {
+        let open = Dialer::open(cluster.clone(), config.clone(), credential.clone(), profile.clone(), starts);
+        match open.await {
+            Ok(dialer) => return Ok(dialer),
+            // Certificates that are wrong at the first contact are a wrong setting; later they may be a rotation.
+            Err(error @ LinkError::Kafka(kafka::Error::Unreachable { hop: kafka::Hop::Tls, .. })) => return Err(error),
+            Err(error) if is_fatal(&error) => return Err(error),
+            Err(error) => complaint.make(credential.name.as_str(), &error),
+        }
+        tokio::time::sleep(backoff.next(rand::random())).await;
+    }
+}
+
+/// One session after the other, for ever; the error is one that trying again does not mend. After `closing` it ends the
+/// session in good order and waits to be dropped.
+async fn sessions(dialer: &Dialer, executor: &Executor, name: &str, mut closing: watch::Receiver<bool>) -> LinkError {
+    let mut streams = JoinSet::new();
+    let mut backoff = RETRY;
+    let mut complaint = Complaint::default();
+    loop {
+        let error = match dialer.connect().await {
+            Ok(session) => {
+                tracing::info!("agent {name} online, version {VERSION}");
+                backoff.reset();
+                complaint = Complaint::default();
+                match serve(session, executor, &mut streams, &mut closing).await {
+                    Some(error) => error,
+                    None => return std::future::pending().await,
+                }
+            }
+            Err(error) => error,
+        };
+        if is_fatal(&error) {
+            return error;
+        }
+        complaint.make(name, &error);
+        tokio::time::sleep(backoff.next(rand::random())).await;
+    }
+}
+
+async fn serve(
+    mut session: AgentSession,
+    executor: &Executor,
+    streams: &mut JoinSet<()>,
+    closing: &mut watch::Receiver<bool>,
+) -> Option<LinkError> {
+    loop {
+        tokio::select! {
+            biased;
+            accepted = session.accept() => match accepted {
+                Ok((_lane, send, recv)) => {
+                    let executor = executor.clone();
+                    streams.spawn(async move { executor.serve(send, recv).await });
+                }
+                Err(error) => return Some(error),
+            },
+            Some(_) = streams.join_next() => {}
+            _ = closing.wait_for(|closing| *closing) => {
+                session.close("the agent stops");
+                return None;
+            }
+        }
+    }
+}
+
+/// Follows the requests to stop; ends when nothing runs any more, or need not be waited for.
+async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor) -> Exit {
+    asked(stops).await;
+    tracing::info!("stopping: nothing new is taken, {} running; stop again to end them", executor.running());
+    executor.advance(Phase::Draining);
+    tokio::select! {
+        biased;
+        () = executor.idle() => return Exit::Drained,
+        () = asked(stops) => {}
+    }
+    tracing::info!("stopping: {} running are ended; stop again to kill them", executor.running());
+    executor.advance(Phase::Cancelling);
+    tokio::select! {
+        biased;
+        () = executor.idle() => Exit::Cancelled,
+        () = asked(stops) => {
+            executor.kill_all();
+            Exit::Killed
+        }
+    }
+}
+
+async fn asked(stops: &mut mpsc::Receiver<()>) {
+    if stops.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Says why there is no session, once for each reason and not for each try.
+#[derive(Default)]
+struct Complaint(String);
+
+impl Complaint {
+    fn make(&mut self, name: &str, error: &LinkError) {
+        let text = error.to_string();
+        if text != self.0 {
+            tracing::warn!("agent {name} offline: {text}; trying again");
+            self.0 = text;
+        }
+    }
+}
+
+/// Whether trying again can only fail in the same way.
+fn is_fatal(error: &LinkError) -> bool {
+    match error {
+        LinkError::UnknownAgent(_)
+        | LinkError::Removed(_)
+        | LinkError::AnotherController { .. }
+        | LinkError::Superseded(_)
+        | LinkError::Version(_) => true,
+        LinkError::NoAnswer(_) | LinkError::Ended(_) => false,
+        LinkError::Kafka(error) => {
+            matches!(error, kafka::Error::Login { .. } | kafka::Error::Authorization { .. } | kafka::Error::Config(_))
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Serves the streams that the controller opens: reads what each is for and hands it on.
+//!
+//! It knows nothing of sessions. It counts what it serves, refuses new executions when it drains, and ends those that run
+//! when it is told to.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
+
+use super::{
+    Config, calls,
+    environment::Environment,
+    exec,
+    group::Groups,
+    meeting::Meeting,
+    stream::{Duplex, RecvHalf, SendHalf},
+};
+use crate::{
+    frame::{self, FrameError},
+    id::AgentName,
+    protocol::{CANCELLED, Open, UNKNOWN_STREAM, exec::Refusal},
+};
+
+/// How long a stream may take to say what it is for.
+const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A handle of the executor; clones are the same.
+#[derive(Clone)]
+pub(super) struct Executor(Arc<Shared>);
+
+/// What all executions share.
+pub(super) struct Shared {
+    pub meeting: Meeting,
+    pub groups: Arc<Groups>,
+    pub environment: Environment,
+    pub work_dir: PathBuf,
+    /// How long processes get when the agent stops.
+    pub grace: Duration,
+    pub phase: watch::Sender<Phase>,
+    slots: Arc<Semaphore>,
+    max_execs: usize,
+    /// Calls and executions that are being served.
+    active: watch::Sender<usize>,
+    since: Instant,
+}
+
+/// How far the agent is on its way out. It only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// New executions are taken.
+    Open,
+    /// None are; those that run go on.
+    Draining,
+    /// Those that run are ended.
+    Cancelling,
+}
+
+/// Counts one served call or execution.
+struct Active<'a>(&'a watch::Sender<usize>);
+
+impl Executor {
+    /// An executor for the agent `name`, whose labels are `labels`.
+    pub fn new(config: &Config, name: &AgentName, labels: &BTreeMap<String, String>) -> Self {
+        let work_dir = config.work_dir.as_deref().unwrap_or(Path::new("."));
+        // Absolute: processes are looked up from here and started from there. It fails only where there is no current
+        // directory, and then starts name the cause.
+        let work_dir = std::path::absolute(work_dir).unwrap_or_else(|_| work_dir.to_owned());
+        Self(Arc::new(Shared {
+            meeting: Meeting::new(config.max_execs.saturating_mul(4)),
+            groups: Groups::new(config.warden.clone()),
+            environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
+            work_dir,
+            grace: config.grace,
+            phase: watch::Sender::new(Phase::Open),
+            slots: Arc::new(Semaphore::new(config.max_execs)),
+            max_execs: config.max_execs,
+            active: watch::Sender::new(0),
+            since: Instant::now(),
+        }))
+    }
+
+    /// Serves one stream to its end.
+    pub async fn serve(&self, mut send: impl SendHalf, mut recv: impl RecvHalf) {
+        let shared = &*self.0;
+        match tokio::time::timeout(OPEN_PATIENCE, frame::read::<Open>(&mut recv)).await {
+            Ok(Ok(Open::Call(call))) => {
+                let _active = Active::enter(&shared.active);
+                calls::serve(call, shared, send, recv).await;
+            }
+            Ok(Ok(Open::Exec(start))) => {
+                let _active = Active::enter(&shared.active);
+                exec::serve(shared, start, Box::new(send), Box::new(recv)).await;
+            }
+            Ok(Ok(Open::Stdio(stdio))) => {
+                let stream = Duplex { send: Box::new(send), recv: Box::new(recv) };
+                let met = shared.meeting.arrive(stdio.id, stdio.channel, stream, exec::STDIO_PATIENCE).await;
+                if let Err(mut turned_away) = met {
+                    turned_away.send.reset(CANCELLED);
+                }
+            }
+            Ok(Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => send.reset(UNKNOWN_STREAM),
+            Ok(Err(FrameError::Ended | FrameError::Io(_))) | Err(_) => send.reset(CANCELLED),
+        }
+    }
+
+    /// Moves on towards the end; never back.
+    pub fn advance(&self, to: Phase) {
+        self.0.phase.send_if_modified(|phase| {
+            let forward = to > *phase;
+            *phase = to.max(*phase);
+            forward
+        });
+    }
+
+    /// SIGKILL to every process, at once.
+    pub fn kill_all(&self) {
+        self.0.groups.kill_all();
+    }
+
+    /// Executions that run.
+    pub fn running(&self) -> usize {
+        self.0.running()
+    }
+
+    /// Waits until no call and no execution is being served.
+    pub async fn idle(&self) {
+        // The sender is ours, so waiting cannot fail.
+        self.0.active.subscribe().wait_for(|active| *active == 0).await.ok();
+    }
+}
+
+impl Shared {
+    /// Room for one more execution.
+    pub fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if *self.phase.borrow() != Phase::Open {
+            return Err(Refusal::Draining);
+        }
+        self.slots.clone().try_acquire_owned().map_err(|_| {
+            Refusal::Failed(format!("{} executions run already, which is this agent's limit", self.max_execs))
+        })
+    }
+
+    /// Executions that run.
+    pub fn running(&self) -> usize {
+        self.max_execs - self.slots.available_permits()
+    }
+
+    /// How long the agent runs.
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+impl<'a> Active<'a> {
+    fn enter(active: &'a watch::Sender<usize>) -> Self {
+        active.send_modify(|active| *active += 1);
+        Self(active)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|active| *active -= 1);
+    }
+}

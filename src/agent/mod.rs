@@ -1,0 +1,118 @@
+//! What runs on a machine that can only dial out: it keeps a session with the controller and serves the streams that the
+//! controller opens.
+//!
+//! The executor runs processes and answers calls on streams of any kind, the engine keeps it supplied with those of a
+//! session. Nothing here reads the environment or opens Kafka: the caller hands both in.
+
+mod calls;
+mod engine;
+mod environment;
+mod exec;
+mod executor;
+mod group;
+mod host;
+mod meeting;
+mod orders;
+mod pump;
+mod starts;
+mod stream;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod warden;
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
+
+pub use engine::run;
+
+use crate::{
+    kafka,
+    link::{self, LinkError},
+};
+
+/// An agent's settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The link's settings; the controller has the same prefix and partitions.
+    pub link: link::Config,
+    /// Where the agent keeps what must survive it. Agents of different names may share it. Default `/var/lib/rk`.
+    pub data: PathBuf,
+    /// Labels beside those of the host (`os`, `arch`, `hostname`), over which they win.
+    pub labels: BTreeMap<String, String>,
+    /// Where processes run that name no directory. Default: the agent's current directory.
+    pub work_dir: Option<PathBuf>,
+    /// The agent's own environment. Processes get from it only what is on the allow-list (`PATH HOME USER LOGNAME LANG
+    /// LC_* TZ TMPDIR SHELL TERM`). Default: empty, and a usual `PATH`.
+    pub environment: Vec<(OsString, OsString)>,
+    /// How many executions may run at once; more are refused. Default 256.
+    pub max_execs: usize,
+    /// How long processes have between SIGTERM and SIGKILL when the agent is stopped. Default 10 s.
+    pub grace: Duration,
+    /// What ends the processes of an agent that was killed. Default none: then they may survive a SIGKILL of the agent.
+    pub warden: Option<warden::Program>,
+    /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
+    pub dumpable: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            link: link::Config::default(),
+            data: PathBuf::from("/var/lib/rk"),
+            labels: BTreeMap::new(),
+            work_dir: None,
+            environment: Vec::new(),
+            max_execs: 256,
+            grace: Duration::from_secs(10),
+            warden: None,
+            dumpable: false,
+        }
+    }
+}
+
+/// How an agent stopped that was told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing ran any more.
+    Drained,
+    /// What ran was ended with grace.
+    Cancelled,
+    /// What ran was killed.
+    Killed,
+}
+
+/// Why an agent cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Trying again is useless.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Its directory cannot be used.
+    #[error("the agent's data directory {} cannot be used: {error}; --data names another one", dir.display())]
+    Data {
+        /// The directory.
+        dir: PathBuf,
+        /// What happened.
+        error: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The program's exit code: 5 superseded, 7 version, 64 settings, 69 unreachable, 77 refused.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Data { .. } => 64,
+            Self::Link(LinkError::Superseded(_)) => 5,
+            Self::Link(LinkError::Version(_)) => 7,
+            Self::Link(
+                LinkError::UnknownAgent(_)
+                | LinkError::Removed(_)
+                | LinkError::AnotherController { .. }
+                | LinkError::Kafka(kafka::Error::Login { .. } | kafka::Error::Authorization { .. }),
+            ) => 77,
+            Self::Link(LinkError::Kafka(kafka::Error::Config(_))) => 64,
+            Self::Link(LinkError::Kafka(_) | LinkError::NoAnswer(_) | LinkError::Ended(_)) => 69,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether we lead, and who waits for what: claims and appends in, answers out as the log is read. Sends nothing itself:
+//! the driver asks [`Leader::outbox`] what is due.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    Random,
+    error::Error,
+    outbox::Outbox,
+    record::{Kind, Record},
+    replica::{Replica, Valid},
+};
+
+/// Where an answer goes. The caller may have dropped its future.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What callers ask for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Claim { reply: Reply<u32> },
+    Append { payload: Bytes, reply: Reply<u64> },
+}
+
+/// See the module.
+pub(super) struct Leader {
+    /// There while we lead, or try to. The claim's record has no waiter: `claimants` wait for all that it takes.
+    outbox: Option<Outbox<Option<Reply<u64>>>>,
+    claimants: Vec<Reply<u32>>,
+    /// Why we do not lead.
+    lost: Error,
+    random: Random,
+}
+
+impl Leader {
+    pub(super) fn new(random: Random) -> Self {
+        Self { outbox: None, claimants: Vec::new(), lost: Error::NotLeader, random }
+    }
+
+    /// The epoch in which we lead.
+    pub(super) fn epoch(&self) -> Option<u32> {
+        self.outbox.as_ref().filter(|outbox| outbox.won()).map(Outbox::epoch)
+    }
+
+    /// What is to be sent.
+    pub(super) fn outbox(&mut self) -> Option<&mut Outbox<Option<Reply<u64>>>> {
+        self.outbox.as_mut()
+    }
+
+    /// How many records wait, and their bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.outbox.as_ref().map_or((0, 0), Outbox::size)
+    }
+
+    /// Takes a caller's wish. [`pursue`](Self::pursue) must follow.
+    pub(super) fn handle(&mut self, command: Command, replica: &Replica) {
+        match command {
+            Command::Claim { reply } => self.claimants.push(reply),
+            // Nobody waits any more, and nothing was sent: the event need not be.
+            Command::Append { reply, .. } if reply.is_closed() => {}
+            Command::Append { payload, reply } => match &mut self.outbox {
+                Some(outbox) if outbox.won() => {
+                    outbox.push(replica.codec(), nonce(&mut self.random), payload, Some(reply));
+                }
+                _ => answer(reply, Err(self.lost.clone())),
+            },
+        }
+    }
+
+    /// Brings those who wait for a claim nearer to it. Only once the replay is over.
+    pub(super) fn pursue(&mut self, replica: &Replica) {
+        self.claimants.retain(|reply| !reply.is_closed());
+        if self.claimants.is_empty() {
+            return;
+        }
+        if let Some(epoch) = self.epoch() {
+            self.claimants.drain(..).for_each(|reply| answer(reply, Ok(epoch)));
+        } else if self.outbox.is_none() {
+            match replica.epoch().checked_add(1) {
+                Some(epoch) => {
+                    let (writer, nonce) = ((self.random)(), nonce(&mut self.random));
+                    self.outbox = Some(Outbox::claim(replica.codec(), epoch, replica.head(), writer, nonce, None));
+                }
+                None => self.claimants.drain(..).for_each(|reply| answer(reply, Err(Error::EpochsExhausted))),
+            }
+        }
+    }
+
+    /// Whether `record` is of our tenure.
+    pub(super) fn wrote(&self, record: &Record) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.wrote(record))
+    }
+
+    /// A record counts.
+    pub(super) fn read(&mut self, Valid { record, head }: &Valid) {
+        let epoch = record.epoch;
+        match &mut self.outbox {
+            Some(outbox) if outbox.wrote(record) => match outbox.read_back(record.seq, *head) {
+                Ok(Some(reply)) => answer(reply, Ok(record.seq)),
+                Ok(None) => {}
+                Err(_) => self.abdicate(Error::Diverged { epoch }),
+            },
+            _ if record.kind == Kind::Claim => {
+                let led = self.epoch().is_some() || !matches!(self.lost, Error::NotLeader);
+                self.abdicate(if led { Error::Superseded { by: epoch } } else { Error::NotLeader });
+            }
+            _ => {}
+        }
+    }
+
+    /// Batch `number` can't be appended, however often it is sent.
+    pub(super) fn refused(&mut self, number: u64, error: &Error) {
+        let Some(outbox) = &mut self.outbox else { return };
+        outbox.cut(number).into_iter().flatten().for_each(|reply| answer(reply, Err(error.clone())));
+        if !outbox.won() {
+            self.outbox = None;
+            self.claimants.drain(..).for_each(|reply| answer(reply, Err(error.clone())));
+        }
+    }
+
+    fn abdicate(&mut self, why: Error) {
+        let waiters = self.outbox.take().into_iter().flat_map(Outbox::into_waiters);
+        waiters.flatten().for_each(|reply| answer(reply, Err(why.clone())));
+        self.lost = why;
+    }
+}
+
+/// Nobody may want the answer any more.
+fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
+    let _ = reply.send(result);
+}
+
+fn nonce(random: &mut Random) -> [u8; 12] {
+    *random().to_ne_bytes().first_chunk().expect("12 of 16 bytes")
+}
