@@ -20,6 +20,7 @@ pub mod memory;
 mod metadata;
 mod names;
 mod produce;
+pub mod properties;
 mod reader;
 mod record;
 mod sasl;
