@@ -59,6 +59,12 @@ audit: ## known vulnerabilities of our dependencies (fetches the advisory databa
 test: ## unit tests, simulation and the whole system on the embedded broker; needs only Rust
 	$(CARGO) test --locked --all-features
 
+.PHONY: sim
+sim: ## SCHEDULES=100000 seeded schedules of the link, from FIRST_SEED=0
+	RK_SCHEDULES=$(SCHEDULES) RK_FIRST_SEED=$(FIRST_SEED) $(CARGO) test --locked --all-features --lib link::tests::schedules -- --nocapture
+sim: SCHEDULES ?= 100000
+sim: FIRST_SEED ?= 0
+
 .PHONY: test-kafka
 test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs Java 17 and Maven
 	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test kafka_harness --test kafka_client -- --include-ignored --test-threads 1
@@ -67,6 +73,23 @@ test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs 
 .kafka: compose/kafka/pom.xml
 	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
 	@touch .kafka
+
+# Coverage-guided, on stable Rust: libFuzzer's flags by hand instead of cargo-fuzz and a nightly compiler.
+FUZZ_TARGETS := packet journal_record
+SECONDS ?= 10
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for SECONDS=10; needs a C++ compiler
+	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	for name in $(FUZZ_TARGETS); do \
+	  mkdir -p fuzz/corpus/$$name fuzz/artifacts/$$name; \
+	  RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=fuzz/target $(CARGO) run --quiet --release --manifest-path fuzz/Cargo.toml \
+	    --target $$host --bin $$name -- -max_total_time=$(SECONDS) -max_len=4096 -artifact_prefix=fuzz/artifacts/$$name/ \
+	    -print_final_stats=1 fuzz/corpus/$$name; \
+	done
 
 # ---- all of it --------------------------------------------------------------------------------
 

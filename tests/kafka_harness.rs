@@ -14,13 +14,19 @@ use rustls::pki_types::pem::PemObject;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use support::certs::Authority;
+use support::cluster::TestCluster;
 use support::kafka::Cluster;
 use support::kafka::admin::{Operation, Resource, Rule};
 use support::user::{CONTROLLER, STRANGER, User};
 
 async fn client(cluster: &Cluster, user: User) -> Client {
+    connect(cluster.bootstrap(), cluster.authority(), user).await
+}
+
+async fn connect(bootstrap: Vec<String>, authority: &Authority, user: User) -> Client {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(cluster.authority().ca()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(authority.ca()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -28,7 +34,7 @@ async fn client(cluster: &Cluster, user: User) -> Client {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let credentials = Credentials::new(user.name.to_owned(), user.password.to_owned());
-    let client = ClientBuilder::new(cluster.bootstrap())
+    let client = ClientBuilder::new(bootstrap)
         .tls_config(Arc::new(tls))
         .sasl_config(SaslConfig::ScramSha512(credentials))
         .build();
@@ -99,4 +105,26 @@ async fn a_user_without_rights_sees_no_topic_and_a_new_user_can_log_in() {
     cluster.allow(&[read]);
     let late = client(&cluster, late).await;
     assert_eq!(late.list_topics().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chosen_cluster_serves_again_after_a_node_was_stopped() {
+    let cluster = Arc::new(tokio::task::spawn_blocking(TestCluster::start).await.unwrap());
+    let topic = format!("{}.journal", cluster.prefix("harness"));
+    let bootstrap = cluster.bootstrap().split(',').map(str::to_owned).collect();
+    let client = connect(bootstrap, cluster.authority(), CONTROLLER).await;
+    let controller = client.controller_client().unwrap();
+    controller.create_topic(&topic, 1, i16::try_from(cluster.nodes()).unwrap(), 10_000).await.unwrap();
+    let partition = client.partition_client(&topic, 0, UnknownTopicHandling::Retry).await.unwrap();
+    assert_eq!(append(&partition, "before").await, 0);
+    let again = Arc::clone(&cluster);
+    tokio::task::spawn_blocking(move || {
+        again.kill(0);
+        again.restart(0);
+        again.wait_until_in_sync();
+    })
+    .await
+    .unwrap();
+    assert_eq!(append(&partition, "after").await, 1);
+    tokio::task::spawn_blocking(move || drop(cluster)).await.unwrap();
 }

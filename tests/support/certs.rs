@@ -1,14 +1,12 @@
-//! Certificates for test clusters: an authority, servers and clients.
+//! The files of a test cluster's certificates, in the shapes that Kafka and `rk` want.
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
+use remoting_kafka::certs::{self, Signed, write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A certificate authority whose files lie in one folder.
 pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+    authority: certs::Authority,
     folder: PathBuf,
 }
 
@@ -16,14 +14,10 @@ impl Authority {
     /// Makes an authority and writes `ca.pem`.
     pub fn new(folder: &Path) -> Authority {
         fs::create_dir_all(folder).unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "test authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        fs::write(folder.join("ca.pem"), certificate.pem()).unwrap();
-        Authority { issuer: Issuer::new(params, key), folder: folder.to_owned() }
+        let authority =
+            Authority { authority: certs::Authority::new("test authority").unwrap(), folder: folder.to_owned() };
+        write(&authority.ca(), &authority.authority.certificate(), 0o644).unwrap();
+        authority
     }
 
     /// The authority's certificate.
@@ -31,20 +25,22 @@ impl Authority {
         self.folder.join("ca.pem")
     }
 
-    /// Writes `<name>.pem` for a server (or client) known under `hosts` (names or addresses): private key first, then
-    /// the certificate, as Kafka's PEM key store wants them. Also `<name>.key` and `<name>.crt`, each alone.
-    pub fn issue(&self, name: &str, hosts: &[&str]) -> PathBuf {
-        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        let mut params = CertificateParams::new(hosts).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+    /// Writes `<name>.crt` and `<name>.key` for a server known under `hosts`, and both in one `<name>.pem`, which is
+    /// returned: private key first, as Kafka's PEM key store wants it.
+    pub fn server(&self, name: &str, hosts: &[&str]) -> PathBuf {
+        self.files(name, &self.authority.server(hosts).unwrap())
+    }
+
+    /// The same for a client, whose principal at Kafka's MUTUAL listener is `User:<name>`.
+    pub fn client(&self, name: &str) -> PathBuf {
+        self.files(name, &self.authority.client(name).unwrap())
+    }
+
+    fn files(&self, name: &str, signed: &Signed) -> PathBuf {
         let both = self.folder.join(format!("{name}.pem"));
-        fs::write(&both, key.serialize_pem() + &certificate.pem()).unwrap();
-        fs::write(both.with_extension("key"), key.serialize_pem()).unwrap();
-        fs::write(both.with_extension("crt"), certificate.pem()).unwrap();
+        write(&both, &format!("{}{}", signed.key, signed.certificate), 0o600).unwrap();
+        write(&both.with_extension("key"), &signed.key, 0o600).unwrap();
+        write(&both.with_extension("crt"), &signed.certificate, 0o644).unwrap();
         both
     }
 }

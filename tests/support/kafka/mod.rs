@@ -70,7 +70,7 @@ impl Cluster {
         assert!(jars().is_dir(), "Apache Kafka is not here: run `make .kafka` first");
         let folder = process::folder("kafka");
         let authority = Authority::new(&folder);
-        authority.issue("node", &["localhost", "127.0.0.1", &setup.host.to_string()]);
+        authority.server("node", &["localhost", "127.0.0.1", &setup.host.to_string()]);
         let loopback = Ipv4Addr::LOCALHOST.into();
         let nodes = (1..=setup.nodes)
             .map(|id| Node {
