@@ -70,7 +70,7 @@ async fn tokens_open(apache: &kafka::Cluster, door: &Door) {
 }
 
 async fn client_certificates_open(apache: &kafka::Cluster) {
-    let pem = apache.authority().issue("admin", &[]);
+    let pem = apache.authority().client("admin");
     let open = |client: Option<ClientCertificate>| {
         let roots = Roots::Pem(Pem::File(apache.authority().ca()));
         let tls = Some(Tls { roots, client });

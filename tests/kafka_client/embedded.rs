@@ -35,7 +35,7 @@ async fn serve(listener: ListenerConfig, folder: &Path) -> String {
 async fn start_as(host: &str) -> Embedded {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path());
-    let node = authority.issue("node", &[host]);
+    let node = authority.server("node", &[host]);
     let users: Users = USERS.iter().map(|user| (user.name, user.password)).collect();
     let listener =
         ListenerConfig::tls_from_pem(&node.with_extension("crt"), &node.with_extension("key"), None).unwrap();
