@@ -29,9 +29,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("controller", &["kafka", "protocol", "link", "bytelog", "journal", "api", "service"]),
     // Converts the file, the environment and the flags into each layer's own `Config`.
     ("config", &["kafka", "link", "bytelog", "journal", "agent", "controller", "broker", "api"]),
-    // `kafka` for what its errors mean to an exit code, and for `rk topics`; `link` for the credential and the
+    // `kafka` and `journal` for what their errors mean to an exit code, and for `rk topics`; `link` for the credential and the
     // identity, which the command line prints and reads.
-    ("cli", &["config", "api", "controller", "agent", "broker", "kafka", "link"]),
+    ("cli", &["config", "api", "controller", "agent", "broker", "kafka", "link", "journal"]),
 ];
 
 /// Leaves that outgrew one file. All other leaves are files at the top of `src`.

@@ -10,13 +10,11 @@ pub const UNREACHABLE: u8 = 69;
 pub const TRY_AGAIN: u8 = 75;
 /// Refused: a login, a right, a certificate, a credential.
 pub const REFUSED: u8 = 77;
-/// Interrupted by the user.
-pub const INTERRUPTED: u8 = 130;
-/// An agent was superseded by a newer one of the same name.
-#[cfg(feature = "agent")]
+/// Superseded by a newer one: an agent of the same name, a controller with the same identity.
+#[cfg(any(feature = "agent", feature = "controller"))]
 pub const SUPERSEDED: u8 = 5;
-/// An agent and its controller have no protocol version in common.
-#[cfg(feature = "agent")]
+/// Too old: an agent for its controller, a controller for its journal.
+#[cfg(any(feature = "agent", feature = "controller"))]
 pub const TOO_OLD: u8 = 7;
 
 /// Why a command ended, and with which code.
@@ -26,12 +24,14 @@ pub struct Failure {
     pub code: u8,
     /// Cause and cure; nothing is printed if it is empty.
     pub message: String,
+    /// What stands below the line: commands to copy, as they are.
+    pub below: Option<String>,
 }
 
 impl Failure {
     /// A failure with this code; `message` ends with what to type next.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), below: None }
     }
 
     /// A command line that cannot work.
@@ -84,7 +84,14 @@ impl From<crate::kafka::Error> for Failure {
             | Error::Transient { .. }
             | Error::Refused { .. } => UNREACHABLE,
         };
-        Self::new(code, e.to_string())
+        let text = e.to_string();
+        // Rights that are missing come with the commands that grant them, a line each.
+        match (&e, text.split_once('\n')) {
+            (Error::Authorization { .. }, Some((line, commands))) => {
+                Self { below: Some(commands.to_owned()), ..Self::new(code, line) }
+            }
+            _ => Self::new(code, text),
+        }
     }
 }
 

@@ -4,13 +4,27 @@
 //! It parses, asks `config` for settings, and hands over to the layer that does the work; what an error means for an
 //! exit code is decided here and nowhere else.
 
+#[cfg(feature = "agent")]
+mod agent;
 mod agents;
+#[cfg(feature = "broker")]
+mod broker;
+#[cfg(feature = "broker")]
+mod certs;
 mod client;
+#[cfg(feature = "controller")]
+mod controller;
+#[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
+mod demo;
 mod exec;
 mod failure;
 mod flags;
+#[cfg(any(feature = "agent", feature = "controller"))]
+mod kafka;
 mod log;
 mod output;
+#[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
+mod service;
 mod status;
 
 use std::ffi::OsString;
@@ -30,7 +44,7 @@ a key of the YAML file; a flag wins over the variable, and that over the file.
 Exit codes: the remote command's own 0-255, 128+n after signal n. Ours:
   64 usage   69 unreachable   75 try again   77 refused (login, right, key)
   124 timed out   130 interrupted. exec -l: 1 any failed, 3 any did not answer.
-  agent run: 5 superseded by a newer one of its name, 7 version too old.";
+  agent run, controller run: 5 superseded by a newer one, 7 version too old.";
 
 /// Remote execution where controller and agents meet only in Apache Kafka.
 #[derive(Debug, Parser)]
@@ -42,11 +56,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the main job on this machine: broker, controller, two agents, two jobs
+    #[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
+    Demo(demo::DemoArgs),
+    /// Run the controller
+    #[cfg(feature = "controller")]
+    #[command(subcommand)]
+    Controller(controller::ControllerCommand),
+    /// Run an agent
+    #[cfg(feature = "agent")]
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
     /// List, add and remove agents
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
     Exec(exec::ExecArgs),
     Status(status::StatusArgs),
+    #[cfg(feature = "broker")]
+    Broker(broker::BrokerArgs),
+    #[cfg(feature = "broker")]
+    Certs(certs::CertsArgs),
     /// Print the version
     Version,
 }
@@ -61,11 +90,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         if let Some(line) = failure.line() {
             output::say(&line);
         }
+        if let Some(below) = &failure.below {
+            output::say(below);
+        }
         failure.code
     })
 }
 
 fn start(command: Command, environment: &Environment) -> Result<u8, Failure> {
+    #[cfg(feature = "agent")]
+    if let Command::Agent(agent::AgentCommand::Warden) = command {
+        return agent::warden();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -78,9 +114,19 @@ fn start(command: Command, environment: &Environment) -> Result<u8, Failure> {
 
 async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Failure> {
     match command {
+        #[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
+        Command::Demo(args) => demo::run(args, environment).await,
+        #[cfg(feature = "controller")]
+        Command::Controller(command) => controller::run(command, environment).await,
+        #[cfg(feature = "agent")]
+        Command::Agent(command) => agent::run(command, environment).await,
         Command::Agents(command) => agents::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,
+        #[cfg(feature = "broker")]
+        Command::Broker(args) => broker::run(args, environment).await,
+        #[cfg(feature = "broker")]
+        Command::Certs(args) => certs::run(args).await,
         Command::Version => {
             output::print(concat!("rk ", env!("CARGO_PKG_VERSION"), "\n"))?;
             Ok(0)

@@ -1,35 +1,37 @@
 //! The process's environment, read once: the only place of the library that looks at it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsStr, ffi::OsString, path::PathBuf};
 
 use super::keys::Key;
 
 /// What the environment held when the program started.
 #[derive(Clone, Default)]
 pub struct Environment {
-    variables: BTreeMap<String, String>,
+    variables: BTreeMap<OsString, OsString>,
     root: bool,
 }
 
 impl Environment {
-    /// Reads the environment of this process. Variables that are no UTF-8 are left out.
+    /// Reads the environment of this process.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn read() -> Self {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self { variables, root: nix::unistd::geteuid().is_root() }
+        Self { variables: std::env::vars_os().collect(), root: nix::unistd::geteuid().is_root() }
     }
 
     /// An environment that a test made up.
     pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
-        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self { variables, root: false }
     }
 
-    /// A variable that is set and not empty.
+    /// A variable that is set, not empty, and UTF-8.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
+    }
+
+    /// All variables, as a child process may get them.
+    pub fn variables(&self) -> Vec<(OsString, OsString)> {
+        self.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// The variable of a setting.

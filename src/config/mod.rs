@@ -3,8 +3,16 @@
 //! Nothing else reads the environment. A refusal names where the value stands and what would do. The layers below know
 //! nothing of files, variables and flags; this module knows nothing of how flags are parsed.
 
+#[cfg(feature = "agent")]
+mod agent;
+#[cfg(feature = "broker")]
+mod broker;
+#[cfg(feature = "controller")]
+mod controller;
 mod environment;
 mod file;
+#[cfg(feature = "link")]
+mod kafka;
 pub mod keys;
 mod source;
 
@@ -15,9 +23,11 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "broker")]
+pub use broker::BROKER_ADDRESS;
 pub use environment::Environment;
 pub use file::File;
-use keys::{Key, Kind, Role};
+use keys::{Key, Role};
 pub use source::{SecretSource, SourceError};
 
 use crate::secret::Secret;

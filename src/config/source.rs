@@ -85,11 +85,22 @@ pub struct SourceError {
     message: String,
 }
 
+/// A private file at `origin` could not be read, or must not be used.
+#[cfg(feature = "broker")]
+pub(super) fn refusal(origin: String, e: &PrivateFileError) -> super::Error {
+    match is_refusal(e) {
+        true => super::Error::Exposed { origin, problem: e.to_string() },
+        false => super::Error::Value { origin, problem: e.to_string() },
+    }
+}
+
+fn is_refusal(e: &PrivateFileError) -> bool {
+    matches!(e, PrivateFileError::OpenToOthers { .. } | PrivateFileError::Owner { .. })
+}
+
 fn read_file(path: &Path) -> Result<String, SourceError> {
-    let bytes = private_file::read(path).map_err(|e| SourceError {
-        refused: matches!(e, PrivateFileError::OpenToOthers { .. } | PrivateFileError::Owner { .. }),
-        message: e.to_string(),
-    })?;
+    let bytes =
+        private_file::read(path).map_err(|e| SourceError { refused: is_refusal(&e), message: e.to_string() })?;
     String::from_utf8(bytes)
         .map_err(|_| SourceError { refused: false, message: format!("{} is no text", path.display()) })
 }

@@ -19,6 +19,8 @@ use crate::{
 };
 
 use report::StatusFd;
+#[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
+pub use single::Signals;
 
 /// How many agents of a fan-out are worked on at once, unless told otherwise.
 const MOST_AT_ONCE: usize = 256;

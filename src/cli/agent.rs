@@ -1,0 +1,60 @@
+//! `rk agent run`: an agent on this machine.
+
+use std::{ffi::OsString, sync::Arc};
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, flags::AgentFlags, kafka, log, output, service};
+use crate::{
+    agent::{self, warden},
+    config::Environment,
+};
+
+/// Run an agent.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Run an agent on this machine
+    Run(RunArgs),
+    /// Wait for the agent's end, then end what it left behind
+    #[command(hide = true)]
+    Warden,
+}
+
+/// Arguments of `rk agent run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    flags: AgentFlags,
+}
+
+/// Serves as the warden of another process. No runtime: it has one thread, and ignores the signals that end the agent.
+pub fn warden() -> Result<u8, Failure> {
+    warden::run()?;
+    Ok(0)
+}
+
+/// Runs the agent until it is told to stop, or must not go on.
+pub async fn run(command: AgentCommand, environment: &Environment) -> Result<u8, Failure> {
+    let AgentCommand::Run(args) = command else { return warden() };
+    let settings = args.flags.settings(environment)?;
+    log::start(&settings, log::SERVICE)?;
+    let credential = Arc::new(settings.credential()?);
+    let mut config = settings.agent()?;
+    config.warden = std::env::current_exe()
+        .ok()
+        .map(|path| warden::Program { path, args: ["agent", "warden"].map(OsString::from).to_vec() });
+    let cluster = kafka::cluster(&settings, "agent", credential.name.as_str())?;
+    let stops = service::stops(&settings)?;
+    output::say(&format!("rk: agent {} starts; state in {}", credential.name, config.data.display()));
+    agent::run(config, Arc::new(cluster), credential, stops).await?;
+    Ok(0)
+}
+
+impl From<agent::Error> for Failure {
+    fn from(e: agent::Error) -> Self {
+        match e {
+            agent::Error::Link(e) => e.into(),
+            agent::Error::Data { .. } => Self::new(e.exit_code(), e.to_string()),
+        }
+    }
+}

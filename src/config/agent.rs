@@ -1,0 +1,46 @@
+//! Settings of an agent.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Settings, keys};
+use crate::{
+    agent::Config,
+    link::Credential,
+    selector::{self, Labels},
+};
+
+impl Settings {
+    /// Who the agent is.
+    pub fn credential(&self) -> Result<Credential, Error> {
+        let text = self.secret(&keys::CREDENTIAL)?.ok_or_else(|| {
+            self.missing(&keys::CREDENTIAL, "an agent needs its credential, which `rk agents add NAME` prints")
+        })?;
+        text.expose()
+            .parse()
+            .map_err(|e| Error::Value { origin: self.origin(&keys::CREDENTIAL), problem: format!("{e}") })
+    }
+
+    /// The agent's settings.
+    pub fn agent(&self) -> Result<Config, Error> {
+        let default = Config::default();
+        let labels: Labels = self
+            .list(&keys::LABEL)
+            .iter()
+            .map(|text| selector::label(text))
+            .collect::<Result<BTreeMap<_, _>, _>>()
+            .map_err(|e| Error::Value { origin: self.origin(&keys::LABEL), problem: e.to_string() })?;
+        let max_execs = self.convert(&keys::MAX_EXECS, |text| {
+            let number = text.parse().ok().filter(|n| *n > 0);
+            number.ok_or_else(|| format!("{text:?} is no number of processes; use 1 or more"))
+        })?;
+        Ok(Config {
+            link: self.link()?,
+            data: self.data_dir()?,
+            labels,
+            work_dir: self.path(&keys::WORK),
+            environment: self.environment().variables(),
+            max_execs: max_execs.unwrap_or(default.max_execs),
+            ..Config::default()
+        })
+    }
+}

@@ -1,0 +1,46 @@
+//! Settings of a controller.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use super::{Error, Settings, keys};
+use crate::controller::Config;
+
+impl Settings {
+    /// The controller's settings.
+    pub fn controller(&self) -> Result<Config, Error> {
+        Ok(Config {
+            link: self.link()?,
+            data: self.data_dir()?,
+            tls: self.api_tls()?,
+            accept_rollback: self.switch(&keys::ACCEPT_ROLLBACK)?,
+            ..Config::default()
+        })
+    }
+
+    fn api_tls(&self) -> Result<Option<Arc<ServerConfig>>, Error> {
+        let (cert, key) = match (self.path(&keys::LISTEN_CERT), self.path(&keys::LISTEN_KEY)) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => return Err(self.missing(&keys::LISTEN_CERT, "a key needs its certificate")),
+            (Some(cert), key) => (cert.clone(), key.unwrap_or(cert)),
+        };
+        let refused = |path: &Path, e: &dyn std::fmt::Display| Error::Value {
+            origin: self.origin(&keys::LISTEN_CERT),
+            problem: format!("{}: {e}; it takes PEM files with a certificate chain and its key", path.display()),
+        };
+        let chain = CertificateDer::pem_file_iter(&cert)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| refused(&cert, &e))?;
+        let private = PrivateKeyDer::from_pem_file(&key).map_err(|e| refused(&key, &e))?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
+            .map_err(|e| refused(&cert, &e))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Some(Arc::new(config)))
+    }
+}
