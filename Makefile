@@ -91,10 +91,26 @@ fuzz: ## each fuzz target for SECONDS=10; needs a C++ compiler
 	    -print_final_stats=1 fuzz/corpus/$$name; \
 	done
 
+# ---- the program ------------------------------------------------------------------------------
+
+# The release build, shared by all that runs the program. Cargo decides whether there is something to do.
+.PHONY: rk
+rk:
+	$(CARGO) build --locked --release --bin rk
+
+.PHONY: demo
+demo: rk ## a broker, a controller, two agents and two jobs on them; ONCE=1 ends after the jobs
+	$(RK) demo $(if $(ONCE),--once)
+
+.PHONY: certs
+certs: rk ## certificates for localhost in certs/, to try things with
+	$(RK) certs --out certs
+
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
 ci: check test test-kafka ## what every change must pass
+	$(MAKE) demo ONCE=1
 
 .PHONY: clean
 clean: ## remove what was built and fetched
