@@ -1,11 +1,14 @@
 //! What only an administrator's client asks: creating topics with settings, reading settings.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::{
     error::ResponseError,
     messages::{
-        CreateTopicsRequest, DescribeConfigsRequest, TopicName,
+        BrokerId, CreateTopicsRequest, DescribeConfigsRequest, ListOffsetsRequest, TopicName,
         create_topics_request::{CreatableTopic, CreatableTopicConfig},
         describe_configs_request::DescribeConfigsResource,
+        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     },
     protocol::StrBytes,
 };
@@ -13,6 +16,7 @@ use kafka_protocol::{
 use super::{
     Error,
     code::{self, Asked},
+    config::Address,
     metadata::Metadata,
     topics::Topic,
 };
@@ -65,6 +69,38 @@ fn creatable(topic: &Topic) -> CreatableTopic {
         .with_num_partitions(topic.partitions)
         .with_replication_factor(topic.replication)
         .with_configs(settings.collect())
+}
+
+/// Whether every partition of `topics` is served by its leader. A leader may hear of a new topic later than whoever is
+/// asked for it.
+pub(super) async fn are_served(metadata: &Metadata, topics: &[&Topic]) -> Result<(), Error> {
+    let mut by_leader: BTreeMap<Address, BTreeMap<&str, Vec<ListOffsetsPartition>>> = BTreeMap::new();
+    for topic in topics {
+        for partition in 0..topic.partitions {
+            let leader = metadata.leader(&topic.name, partition).await?;
+            let asked = ListOffsetsPartition::default()
+                .with_partition_index(partition)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(-1);
+            by_leader.entry(leader.broker).or_default().entry(&topic.name).or_default().push(asked);
+        }
+    }
+    for (leader, topics) in by_leader {
+        let connection = metadata.dialer.open(&leader).await?;
+        let topics = topics.into_iter().map(|(name, partitions)| {
+            let name = TopicName(StrBytes::from_string(name.to_owned()));
+            ListOffsetsTopic::default().with_name(name).with_partitions(partitions)
+        });
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics.collect());
+        let response = connection.call(&request, metadata.dialer.request_timeout()).await?;
+        for topic in &response.topics {
+            for partition in &topic.partitions {
+                let asked = asked(metadata, "ListOffsets", topic.name.as_str(), "Describe");
+                Asked { partition: Some(partition.partition_index), ..asked }.check(partition.error_code)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A topic's settings, by name.

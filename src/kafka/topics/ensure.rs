@@ -114,22 +114,19 @@ async fn create(
         }
     }
     let deadline = Instant::now() + VISIBLE;
-    for topic in missing {
-        for partition in 0..topic.partitions {
-            loop {
-                match metadata.leader(&topic.name, partition).await {
-                    Ok(_) => break,
-                    Err(error) if Instant::now() >= deadline => return Err(error),
-                    Err(Error::TopicMissing { .. } | Error::Transient { .. } | Error::Config(_)) => {
-                        metadata.forget(&topic.name, u64::MAX);
-                        sleep(LOOK).await;
-                    }
-                    Err(error) => return Err(error),
+    loop {
+        match admin::are_served(metadata, missing).await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(Error::TopicMissing { .. } | Error::Transient { .. } | Error::Config(_)) => {
+                for topic in missing {
+                    metadata.forget(&topic.name, u64::MAX);
                 }
+                sleep(LOOK).await;
             }
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 async fn compare(cluster: &KafkaCluster, present: &[&Topic], report: &mut Report) -> Result<(), Error> {
