@@ -171,7 +171,10 @@ impl Driver {
             permit.send(committed(&valid.record, offset, mine));
             self.show();
             self.leader.read(&valid);
-            self.stalled_at = Instant::now() + STALL;
+            if mine {
+                self.backoff.reset();
+                self.stalled_at = Instant::now() + STALL;
+            }
             self.pursue();
         }
         self.pass(position)
@@ -181,9 +184,19 @@ impl Driver {
     fn pass(&mut self, position: i64) -> Result<(), Error> {
         self.replica.skip_to(position)?;
         let position = self.replica.position();
-        self.leader.outbox().into_iter().for_each(|outbox| outbox.passed(position));
+        if self.leader.outbox().is_some_and(|outbox| outbox.passed(position)) {
+            self.retry_later();
+        }
         self.show();
         Ok(())
+    }
+
+    /// Sends again after a while. The delays grow until a record of ours counts: should that never be, for whatever
+    /// reason, the topic does not fill up with copies.
+    fn retry_later(&mut self) {
+        if self.retry_at.is_none() {
+            self.retry_at = Some(Instant::now() + self.backoff.next((self.jitter)() as u64));
+        }
     }
 
     fn pursue(&mut self) {
@@ -213,13 +226,13 @@ impl Driver {
 
     fn produced(&mut self, (number, length, result): Produced) {
         let position = self.replica.position();
-        let now = Instant::now();
         match result {
             Ok(base) => {
-                self.backoff.reset();
-                self.stalled_at = now + STALL;
+                self.stalled_at = Instant::now() + STALL;
                 self.screens.health.send_if_modified(|health| health.writing.take().is_some());
-                self.leader.outbox().into_iter().for_each(|outbox| outbox.acked(number, base, length, position));
+                if self.leader.outbox().is_some_and(|outbox| outbox.acked(number, base, length, position)) {
+                    self.retry_later();
+                }
             }
             Err(kafka::Error::TooLarge { .. }) if length > 1 => {
                 self.batch_bytes = (self.batch_bytes / 2).max(1);
@@ -235,7 +248,7 @@ impl Driver {
                 tracing::debug!(%error, "the journal can't be written, trying again");
                 self.leader.outbox().into_iter().for_each(|outbox| outbox.failed(number));
                 self.screens.health.send_modify(|health| health.writing = Some(error));
-                self.retry_at = Some(now + self.backoff.next((self.jitter)() as u64));
+                self.retry_later();
             }
         }
     }

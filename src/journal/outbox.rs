@@ -109,8 +109,9 @@ impl<R> Outbox<R> {
         Some(batch)
     }
 
-    /// Batch `batch` was appended at `base`, so the broker says; the reader stands at `position`.
-    pub(super) fn acked(&mut self, batch: u64, base: i64, length: usize, position: i64) {
+    /// Batch `batch` was appended at `base`, so the broker says; the reader stands at `position`. See
+    /// [`passed`](Self::passed) for what is returned.
+    pub(super) fn acked(&mut self, batch: u64, base: i64, length: usize, position: i64) -> bool {
         // Those that were read back meanwhile left at the front, so the rest is the batch's tail.
         let left = self.pending.iter().filter(|record| record.place == Place::InFlight(batch)).count();
         let mut offset = base.saturating_add_unsigned((length - left.min(length)) as u64);
@@ -118,7 +119,7 @@ impl<R> Outbox<R> {
             record.place = Place::Acked(offset);
             offset = offset.saturating_add(1);
         }
-        self.passed(position);
+        self.passed(position)
     }
 
     /// Nobody knows whether batch `batch` was or will be appended.
@@ -137,13 +138,16 @@ impl<R> Outbox<R> {
     }
 
     /// The reader has passed all offsets below `position`: what should stand there and was not read back as valid came
-    /// too early, and is sent again.
-    pub(super) fn passed(&mut self, position: i64) {
+    /// too early, and is sent again. Returns whether there is any.
+    pub(super) fn passed(&mut self, position: i64) -> bool {
+        let mut any = false;
         for record in &mut self.pending {
             if matches!(record.place, Place::Acked(offset) if offset < position) {
                 record.place = Place::Queued;
+                any = true;
             }
         }
+        any
     }
 
     /// Acknowledged records do not come back: sends them again.

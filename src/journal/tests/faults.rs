@@ -31,6 +31,8 @@ pub(super) struct Faults {
     pub(super) lands: u64,
     /// A batch lands a second time, later.
     pub(super) twice: u64,
+    /// A batch is acknowledged and lost.
+    pub(super) loses: u64,
     /// A produce is refused for want of a right.
     pub(super) deny: u64,
     /// The broker's limit.
@@ -40,7 +42,7 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn none() -> Self {
         let (delay, late) = (Duration::from_millis(1), Duration::ZERO);
-        Self { delay, late, error: 0, lands: 0, twice: 0, deny: 0, max_batch: None }
+        Self { delay, late, error: 0, lands: 0, twice: 0, loses: 0, deny: 0, max_batch: None }
     }
 }
 
@@ -173,6 +175,9 @@ impl FaultyCluster {
             }
             self.delay().await;
             return Err(transient("Produce"));
+        }
+        if self.with(|state| state.rng.percent(state.faults.loses)) {
+            return Ok(self.inner.range(TOPIC, 0)?.end);
         }
         let base = self.inner.append(TOPIC, 0, records.clone())?;
         if self.with(|state| state.rng.percent(state.faults.twice)) {

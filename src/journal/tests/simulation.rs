@@ -44,6 +44,8 @@ struct World {
     appended: Mutex<BTreeMap<u64, u64>>,
     /// Payloads whose append returned an error that says that they do not count.
     refused: Mutex<Vec<u64>>,
+    /// Appends whose writer met a record of its own that it had given up.
+    diverged: AtomicU64,
 }
 
 fn random(seed: u64) -> impl Fn() -> Random + Sync {
@@ -86,8 +88,9 @@ async fn fold_events(mut events: mpsc::Receiver<Committed>, fold: watch::Sender<
 async fn live(world: Arc<World>, cluster: FaultyCluster, mut rng: Rng) -> Process {
     let mut process = start(&cluster, None, rng.next()).await;
     let mut appends = JoinSet::new();
-    for _ in 0..8 + rng.below(10) {
-        match rng.below(10) {
+    for step in 0..10 + rng.below(15) {
+        // Most begin with a claim.
+        match if step == 0 { rng.below(3) } else { rng.below(10) } {
             0 | 1 => {
                 let bound = rng.up_to(Duration::from_secs(20));
                 if let Ok(claimed) = timeout(bound, process.journal.claim()).await {
@@ -146,12 +149,35 @@ async fn append(world: Arc<World>, journal: Journal, bound: Option<Duration>) {
         Err(Error::Superseded { .. } | Error::NotLeader) => {
             world.refused.lock().expect("no holder panics").push(payload);
         }
-        Err(Error::Closed | Error::Diverged { .. } | Error::Kafka(kafka::Error::Authorization { .. })) => {}
+        Err(Error::Diverged { .. }) => {
+            world.diverged.fetch_add(1, Relaxed);
+        }
+        Err(Error::Closed | Error::Kafka(kafka::Error::Authorization { .. })) => {}
         Err(error) => panic!("append {payload}: {error}"),
     }
 }
 
-async fn schedule(seed: u64) {
+/// What happened in schedules, lest they show nothing.
+#[derive(Debug, Default)]
+struct Tally {
+    confirmed: usize,
+    refused: usize,
+    claims: usize,
+    ignored: u64,
+    diverged: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.confirmed += other.confirmed;
+        self.refused += other.refused;
+        self.claims += other.claims;
+        self.ignored += other.ignored;
+        self.diverged += other.diverged;
+    }
+}
+
+async fn schedule(seed: u64) -> Tally {
     let mut rng = Rng(seed);
     let memory = cluster();
     let world = Arc::new(World::default());
@@ -161,6 +187,7 @@ async fn schedule(seed: u64) {
         error: [0, 5, 30][rng.below(3) as usize],
         lands: [0, 50, 100][rng.below(3) as usize],
         twice: [0, 10, 50][rng.below(3) as usize],
+        loses: [0, 0, 20][rng.below(3) as usize],
         deny: [0, 0, 10][rng.below(3) as usize],
         max_batch: rng.percent(30).then_some(1000),
     };
@@ -176,11 +203,11 @@ async fn schedule(seed: u64) {
     }
     sleep(faults.late).await;
     clusters.iter().for_each(FaultyCluster::heal);
-    settle(&world, &memory, &mut processes).await;
+    settle(&world, &memory, &mut processes).await
 }
 
 /// The network is good again: one controller takes over, all read up to its last event, and what they have is compared.
-async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Process>) {
+async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Process>) -> Tally {
     let last = &processes[0].journal;
     timeout(LONG, last.claim()).await.expect("in time").expect("claimed");
     let end = u64::MAX;
@@ -188,6 +215,7 @@ async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Proce
     let witness = last.head();
     let good = FaultyCluster::new(memory, Faults::none(), 0);
     processes.push(start(&good, Some(witness), 0).await);
+    let fresh = processes.last().expect("pushed").journal.clone();
     let mut folds = Vec::new();
     for process in processes {
         let ended = |fold: &Fold| fold.last().is_some_and(|last| last.2 == Some(end));
@@ -198,6 +226,13 @@ async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Proce
         assert_eq!(fold, &folds[0], "two readers differ");
     }
     check(world, &folds[0]);
+    Tally {
+        confirmed: world.appended.lock().expect("no holder panics").len(),
+        refused: world.refused.lock().expect("no holder panics").len(),
+        claims: folds[0].iter().filter(|event| event.2.is_none()).count(),
+        ignored: fresh.ignored(),
+        diverged: world.diverged.load(Relaxed),
+    }
 }
 
 fn check(world: &World, fold: &Fold) {
@@ -222,20 +257,25 @@ fn check(world: &World, fold: &Fold) {
 }
 
 /// Runs one seed in a runtime of its own, so that a schedule depends on nothing else.
-fn run(seed: u64) {
+fn run(seed: u64) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime needs nothing");
     let run = std::panic::AssertUnwindSafe(|| runtime.block_on(schedule(seed)));
-    if let Err(panic) = std::panic::catch_unwind(run) {
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
         eprintln!("the journal's simulation failed with seed {seed}");
-        std::panic::resume_unwind(panic);
-    }
+        std::panic::resume_unwind(panic)
+    })
 }
 
 #[test]
 fn whatever_the_network_does_all_readers_agree_and_what_was_confirmed_counts_once() {
-    (0..SCHEDULES).for_each(run);
+    let mut tally = Tally::default();
+    (0..SCHEDULES).for_each(|seed| tally.add(run(seed)));
+    eprintln!("{SCHEDULES} schedules: {tally:?}");
+    let enough = SCHEDULES as usize;
+    assert!(tally.confirmed > 5 * enough && tally.refused > enough && tally.claims > 2 * enough, "{tally:?}");
+    assert!(tally.ignored > 5 * SCHEDULES && tally.diverged > 0, "{tally:?}");
 }
