@@ -2,5 +2,6 @@
 
 mod bytes;
 mod endings;
+mod engine;
 mod starting;
 mod warden;
