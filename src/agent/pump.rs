@@ -17,6 +17,9 @@ use super::stream::{RecvHalf, SendHalf, peer_stopped};
 /// How much a pump reads at once.
 pub(super) const CHUNK: usize = 128 << 10;
 
+/// Room that is worth another read.
+const SHORT: usize = 16 << 10;
+
 /// What we ask the kernel to buffer in a pipe, so that process and pump switch less often. It is a wish: users other
 /// than root have a limit on all their pipes together.
 pub(super) const PIPE: i32 = 1 << 20;
@@ -47,7 +50,9 @@ pub(super) async fn output(
 ) -> Pumped {
     let mut buffer = BytesMut::new();
     loop {
-        buffer.reserve(CHUNK);
+        if buffer.capacity() - buffer.len() < SHORT {
+            buffer.reserve(CHUNK);
+        }
         let read = tokio::select! {
             biased;
             read = pipe.read_buf(&mut buffer) => read,
@@ -57,7 +62,8 @@ pub(super) async fn output(
         if read.unwrap_or(0) == 0 {
             break;
         }
-        if let Err(error) = stream.write_all_buf(&mut buffer).await {
+        // What the stream holds on to shares our buffer, which is why it is used up before there is a new one.
+        if let Err(error) = stream.send(buffer.split().freeze()).await {
             return stopped(error);
         }
     }

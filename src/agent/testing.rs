@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
     io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
@@ -62,6 +63,10 @@ pub struct Run {
 }
 
 impl SendHalf for TestSend {
+    fn send(&mut self, bytes: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        async move { self.write_all(&bytes).await }.boxed()
+    }
+
     fn reset(&mut self, code: u32) {
         *self.reset.lock().expect("lock") = Some(code);
     }

@@ -151,7 +151,7 @@ async fn the_condition_counts_what_runs() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: cargo test --release -- --ignored --nocapture stream_speed"]
 async fn stream_speed() {
-    let mut run = run(&executor(), command(&["head", "-c", "4G", "/dev/zero"])).await;
+    let mut run = run(&executor(), command(&["head", "-c", "2G", "/dev/zero"])).await;
     run.started().await;
     let before = tokio::time::Instant::now();
     let mut buffer = vec![0; 1 << 20];

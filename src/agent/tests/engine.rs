@@ -287,3 +287,35 @@ async fn who_is_unknown_removed_or_pins_another_controller_is_told_and_ends() {
     }
     assert!(sessions.recv().now_or_never().is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: cargo test --release -- --ignored --nocapture speed_over_the_link"]
+async fn speed_over_the_link() {
+    let world = World::new();
+    let (_listener, mut sessions) = world.listen(1).await;
+    let _agent = world.start(&world.admit("a1"));
+    let session = next(&mut sessions).await;
+    for _ in 0..3 {
+        let before = tokio::time::Instant::now();
+        let mut remote = Remote::start(&session, command(&["head", "-c", "1G", "/dev/zero"])).await;
+        remote.started().await;
+        println!("started after {:?}", before.elapsed());
+        let mut total = 0;
+        while let Some(chunk) = remote.in_out.1.read_chunk(usize::MAX, true).await.expect("stdout") {
+            total += chunk.bytes.len();
+        }
+        let seconds = before.elapsed().as_secs_f64();
+        println!("{:.0} MiB/s", total as f64 / seconds / f64::from(1 << 20));
+        assert_eq!(remote.event().await, Event::Exited(Outcome::Code(0)));
+    }
+    let mut took = Vec::new();
+    for _ in 0..200 {
+        let before = tokio::time::Instant::now();
+        let mut remote = Remote::start(&session, command(&["true"])).await;
+        remote.started().await;
+        assert_eq!(remote.event().await, Event::Exited(Outcome::Code(0)));
+        took.push(before.elapsed());
+    }
+    took.sort_unstable();
+    println!("`true` takes {:?} (p50), {:?} (p99)", took[100], took[198]);
+}
