@@ -3,6 +3,7 @@
 #![cfg(feature = "broker")]
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
+mod kill;
 mod support;
 
 use rskafka::client::error::{Error as ClientError, ProtocolError};
