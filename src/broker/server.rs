@@ -15,12 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Everything is this node: it leads every partition.
 pub(crate) const NODE: i32 = 1;
 
 /// Accepting goes on after an error such as too many open files, but not in a tight loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The last tasks on blocking threads have so long to let go of the data directory.
+const LAST_TASKS: Duration = Duration::from_secs(10);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -31,6 +35,8 @@ pub(crate) struct Shared {
     pub host: String,
     pub port: u16,
     pub config: Config,
+    /// Held as long as anybody uses the data directory.
+    _lock: File,
 }
 
 /// Serves `listener` until `shutdown` completes. Opens nothing but the data directory.
@@ -42,8 +48,8 @@ pub(crate) struct Shared {
 /// The data directory can't be used, or its logs can't be read.
 pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let address = listener.local_addr().map_err(Error::Listener)?;
-    let opened = tokio::task::spawn_blocking(move || open(config, address));
-    let (shared, _lock) = opened.await.map_err(|e| Error::Listener(io::Error::other(e)))??;
+    let opened = tokio::task::spawn_blocking(move || Shared::open(config, address));
+    let shared = Arc::new(opened.await.map_err(|e| Error::Listener(io::Error::other(e)))??);
     tracing::info!(
         %address, host = %shared.host, port = shared.port, topics = shared.topics.all().len(),
         tls = shared.config.listener.tls.is_some(), sasl = shared.accounts.is_some(), "broker is up"
@@ -59,6 +65,10 @@ pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Ou
     tasks.shutdown().await;
     if shared.sync != Sync::Never {
         upkeep::sync_all(&shared).await;
+    }
+    let patience = Instant::now() + LAST_TASKS;
+    while Arc::strong_count(&shared) > 1 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     tracing::info!("broker is down");
     Ok(())
@@ -91,32 +101,35 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, tasks: &mut JoinSe
     }
 }
 
-/// Opens the data directory; blocks. The returned file holds the lock.
-fn open(config: Config, address: SocketAddr) -> Result<(Arc<Shared>, File), Error> {
-    let data = |source| Error::Data { path: config.data.clone(), source };
-    std::fs::create_dir_all(&config.data).map_err(data)?;
-    let lock = lock(&config.data)?;
-    let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-    let defaults = Defaults {
-        retention_ms: config.retention.map_or(-1, millis),
-        retention_bytes: config.retention_bytes.map_or(-1, |b| i64::try_from(b).unwrap_or(i64::MAX)),
-        segment_bytes: config.segment_bytes.clamp(1, i32::MAX as u64),
-        segment_ms: millis(config.segment_age).max(1),
-        max_message_bytes: config.max_message_bytes.min(connection::LARGEST_FRAME),
-    };
-    let topics = Topics::open(&config.data, defaults, config.cache_bytes).map_err(data)?;
-    let host = config.advertised_host.clone().unwrap_or_else(|| {
-        if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() }
-    });
-    let shared = Shared {
-        topics,
-        accounts: config.listener.sasl.as_ref().map(Accounts::new),
-        sync: config.sync,
-        host,
-        port: config.advertised_port.unwrap_or_else(|| address.port()),
-        config,
-    };
-    Ok((Arc::new(shared), lock))
+impl Shared {
+    /// Opens the data directory and repairs its logs; blocks. `address` is told to clients unless the configuration
+    /// says otherwise.
+    pub fn open(config: Config, address: SocketAddr) -> Result<Self, Error> {
+        let data = |source| Error::Data { path: config.data.clone(), source };
+        std::fs::create_dir_all(&config.data).map_err(data)?;
+        let lock = lock(&config.data)?;
+        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        let defaults = Defaults {
+            retention_ms: config.retention.map_or(-1, millis),
+            retention_bytes: config.retention_bytes.map_or(-1, |b| i64::try_from(b).unwrap_or(i64::MAX)),
+            segment_bytes: config.segment_bytes.clamp(1, i32::MAX as u64),
+            segment_ms: millis(config.segment_age).max(1),
+            max_message_bytes: config.max_message_bytes.min(connection::LARGEST_FRAME),
+        };
+        let topics = Topics::open(&config.data, defaults, config.cache_bytes).map_err(data)?;
+        let host = config.advertised_host.clone().unwrap_or_else(|| {
+            if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() }
+        });
+        Ok(Self {
+            topics,
+            accounts: config.listener.sasl.as_ref().map(Accounts::new),
+            sync: config.sync,
+            host,
+            port: config.advertised_port.unwrap_or_else(|| address.port()),
+            config,
+            _lock: lock,
+        })
+    }
 }
 
 /// Keeps a second broker out. The lock goes with the process, however it ends.

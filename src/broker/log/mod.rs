@@ -10,3 +10,6 @@ pub(crate) mod producers;
 pub(crate) mod recovery;
 pub(crate) mod scan;
 pub(crate) mod segment;
+
+#[cfg(test)]
+mod tests;

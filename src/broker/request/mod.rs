@@ -201,3 +201,6 @@ fn authenticate(shared: &Shared, auth: &mut Auth, call: &Call) -> Result<Outcome
 fn text(message: impl std::fmt::Display) -> Option<StrBytes> {
     Some(StrBytes::from_string(message.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,8 @@ pub(super) fn served(key: ApiKey) -> Option<VersionRange> {
     Some(match key {
         // Version 0 goes on without the framing of requests.
         ApiKey::SaslHandshake => VersionRange { min: 1, ..range },
+        // The codec has the response of version 6, but not the request.
+        ApiKey::InitProducerId => VersionRange { max: 5, ..range },
         _ => range,
     })
 }
