@@ -190,14 +190,14 @@ impl Schedule {
             let who = self.index(&session);
             found[who] = Some(session);
         }
-        let mut live = found.into_iter().map(|s| s.expect("just found")).collect();
+        let mut live: Vec<Session> = found.into_iter().map(|s| s.expect("just found")).collect();
         self.refresh(&mut live, sessions).await;
         live
     }
 
     /// Makes sure of each session: that the agent is in it, too. An agent that did not get its welcome in time has
     /// given up, and comes again.
-    async fn refresh(&self, live: &mut Vec<Session>, sessions: &mut mpsc::Receiver<Session>) {
+    async fn refresh(&self, live: &mut [Session], sessions: &mut mpsc::Receiver<Session>) {
         for who in 0..live.len() {
             loop {
                 while let Ok(session) = sessions.try_recv() {
