@@ -20,6 +20,7 @@
 
 mod driver;
 mod error;
+mod head;
 mod health;
 mod leader;
 mod outbox;
@@ -40,10 +41,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::kafka::{At, SharedCluster};
 use driver::{Driver, Screens};
 pub use error::Error;
+pub use head::Head;
 pub use health::Health;
 use leader::Command;
 use record::Codec;
-pub use record::{Head, StateKey};
+pub use record::StateKey;
 use replica::Replica;
 use tail::Tail;
 pub use witness::{InvalidWitness, Witness};

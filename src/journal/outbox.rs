@@ -11,7 +11,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::record::{Codec, Head, Kind, Record};
+use super::{
+    head::Head,
+    record::{Codec, Kind, Record},
+};
 
 /// One tenure's records, from the claim on.
 pub(super) struct Outbox<R> {

@@ -2,7 +2,8 @@
 
 use super::{
     error::Error,
-    record::{Codec, Head, Kind, Record, Unopened},
+    head::Head,
+    record::{Codec, Kind, Record, Unopened},
     rule::{Rule, Verdict},
     witness::Witness,
 };

@@ -9,7 +9,10 @@
 //! whatever they read and when. Input: [`Rule::judge`] for each record that could be opened; output: the verdict.
 //! Pure; knows nothing of payloads.
 
-use super::record::{Head, Kind, Record};
+use super::{
+    head::Head,
+    record::{Kind, Record},
+};
 
 /// What the valid records so far amount to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::record::Head;
+use super::head::Head;
 
 /// The last valid record that somebody has seen. One line of text, which the controller keeps in a file of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{sleep, timeout},
 };
 
@@ -77,12 +77,14 @@ impl Rng {
 pub(super) struct FaultyCluster {
     inner: MemoryCluster,
     state: Arc<Mutex<State>>,
-    stopped: watch::Sender<bool>,
+    /// Wakes in the order of the waiting, which `watch` does not: a seed must give the same schedule again.
+    resumed: Arc<Notify>,
 }
 
 struct State {
     faults: Faults,
     rng: Rng,
+    stopped: bool,
     fail: bool,
     deny: bool,
     produces: usize,
@@ -90,8 +92,8 @@ struct State {
 
 impl FaultyCluster {
     pub(super) fn new(inner: &MemoryCluster, faults: Faults, seed: u64) -> Self {
-        let state = State { faults, rng: Rng(seed), fail: false, deny: false, produces: 0 };
-        Self { inner: inner.clone(), state: Arc::new(Mutex::new(state)), stopped: watch::Sender::new(false) }
+        let state = State { faults, rng: Rng(seed), stopped: false, fail: false, deny: false, produces: 0 };
+        Self { inner: inner.clone(), state: Arc::new(Mutex::new(state)), resumed: Arc::default() }
     }
 
     pub(super) fn shared(&self) -> SharedCluster {
@@ -100,11 +102,12 @@ impl FaultyCluster {
 
     /// The process stands still: calls neither start nor return. What is under way in the network goes on.
     pub(super) fn stop(&self) {
-        self.stopped.send_replace(true);
+        self.with(|state| state.stopped = true);
     }
 
     pub(super) fn go_on(&self) {
-        self.stopped.send_replace(false);
+        self.with(|state| state.stopped = false);
+        self.resumed.notify_waiters();
     }
 
     /// All calls fail.
@@ -132,7 +135,13 @@ impl FaultyCluster {
     }
 
     async fn running(&self) {
-        self.stopped.subscribe().wait_for(|stopped| !stopped).await.expect("we hold the sender");
+        loop {
+            let resumed = self.resumed.notified();
+            if !self.with(|state| state.stopped) {
+                return;
+            }
+            resumed.await;
+        }
     }
 
     async fn delay(&self) {

@@ -158,7 +158,7 @@ async fn append(world: Arc<World>, journal: Journal, bound: Option<Duration>) {
 }
 
 /// What happened in schedules, lest they show nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Tally {
     confirmed: usize,
     refused: usize,
@@ -278,4 +278,11 @@ fn whatever_the_network_does_all_readers_agree_and_what_was_confirmed_counts_onc
     let enough = SCHEDULES as usize;
     assert!(tally.confirmed > 5 * enough && tally.refused > enough && tally.claims > 2 * enough, "{tally:?}");
     assert!(tally.ignored > 5 * SCHEDULES && tally.diverged > 0, "{tally:?}");
+}
+
+#[test]
+fn a_seed_gives_the_same_schedule_again() {
+    for seed in 0..20 {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
 }
