@@ -5,6 +5,7 @@ use crate::{
     kafka::{
         Prefix,
         config::{ClientCertificate, Config, Login, Mechanism, Pem, Protocol, Roots, Sasl, Tls, TokenSource},
+        properties::Import,
     },
     link,
 };
@@ -12,14 +13,12 @@ use crate::{
 impl Settings {
     /// How the cluster is reached, as `client_id`.
     pub fn kafka(&self, client_id: String) -> Result<Config, Error> {
-        let mut config = match self.path(&keys::COMMAND_CONFIG) {
-            None => Config { brokers: Vec::new(), ..Config::default() },
-            Some(path) => {
-                let refused = |problem: String| Error::Value { origin: self.origin(&keys::COMMAND_CONFIG), problem };
-                return Err(refused(format!("{}: not read yet", path.display())));
-            }
-        };
-        config.client_id = client_id;
+        let mut config = Config { brokers: Vec::new(), client_id, ..Config::default() };
+        let imported = self.command_config()?;
+        let protocol_below = imported.as_ref().and_then(|imported| imported.protocol);
+        if let Some(imported) = imported {
+            imported.apply(&mut config);
+        }
         let brokers = self.list(&keys::BROKERS);
         if !brokers.is_empty() {
             config.brokers = brokers;
@@ -30,8 +29,10 @@ impl Settings {
         config.connect_timeout = self.duration(&keys::CONNECT_TIMEOUT)?.unwrap_or(config.connect_timeout);
         config.request_timeout = self.duration(&keys::REQUEST_TIMEOUT)?.unwrap_or(config.request_timeout);
         if let Some(sasl) = self.sasl(config.sasl.as_ref())? {
-            // A password belongs into TLS; --security-protocol SASL_PLAINTEXT says otherwise.
-            config.tls.get_or_insert_default();
+            // A password belongs into TLS, unless somebody says otherwise.
+            if protocol_below.is_none() {
+                config.tls.get_or_insert_default();
+            }
             config.sasl = Some(sasl);
         }
         if let Some(tls) = self.tls(config.tls.clone())? {
@@ -56,6 +57,20 @@ impl Settings {
             partitions: partitions.unwrap_or(default.partitions),
             ..link::Config::default()
         })
+    }
+
+    fn command_config(&self) -> Result<Option<Import>, Error> {
+        let Some(path) = self.path(&keys::COMMAND_CONFIG) else { return Ok(None) };
+        let refused = |problem: String| Error::Value {
+            origin: self.origin(&keys::COMMAND_CONFIG),
+            problem: format!("{}: {problem}", path.display()),
+        };
+        let text = std::fs::read_to_string(&path).map_err(|e| refused(e.to_string()))?;
+        let imported = Import::read(&text).map_err(|e| refused(e.to_string()))?;
+        if !imported.unknown.is_empty() {
+            tracing::warn!("{}: these keys mean nothing to rk: {}", path.display(), imported.unknown.join(", "));
+        }
+        Ok(Some(imported))
     }
 
     fn tls(&self, below: Option<Tls>) -> Result<Option<Tls>, Error> {
@@ -139,5 +154,70 @@ impl Settings {
             return Err(self.missing(&keys::SASL_USERNAME, "the security protocol wants a login"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::config::{Environment, Given, Role};
+
+    fn config(flags: &[(&'static str, &str)]) -> Result<Config, String> {
+        let flags: Given = flags.iter().map(|(name, value)| (*name, vec![(*value).to_owned()])).collect();
+        let environment = Environment::of([("PW", "secret"), ("RK_CONFIG", "/dev/null")]);
+        let settings = Settings::gather(Role::Agent, flags, environment).expect("settings");
+        settings.kafka("rk-agent-a".to_owned()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn brokers_alone_are_plaintext_and_a_login_brings_tls() {
+        let plain = config(&[("brokers", "a:1,b:2")]).expect("good");
+        assert_eq!((plain.brokers.len(), plain.tls, plain.sasl), (2, None, None));
+        let login = config(&[("brokers", "a:1"), ("sasl-username", "me"), ("sasl-password", "env:PW")]).expect("good");
+        assert_eq!(login.tls, Some(Tls::default()));
+        assert!(matches!(login.sasl, Some(Sasl::ScramSha512(login)) if login.user == "me"));
+        let bare = [("sasl-username", "me"), ("sasl-password", "env:PW"), ("security-protocol", "SASL_PLAINTEXT")];
+        assert_eq!(config(&[&[("brokers", "a:1")][..], &bare].concat()).expect("good").tls, None);
+        let ca = config(&[("brokers", "a:1"), ("tls-ca", "/ca.pem")]).expect("good");
+        assert_eq!(ca.tls.expect("TLS").roots, Roots::Pem(Pem::File("/ca.pem".into())));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (flags, part) in [
+            (&[][..], "--brokers"),
+            (&[("brokers", "a")], "host:port"),
+            (&[("brokers", "a:1"), ("sasl-username", "me")], "--sasl-password"),
+            (&[("brokers", "a:1"), ("sasl-password", "env:PW")], "--sasl-username"),
+            (&[("brokers", "a:1"), ("sasl-mechanism", "PLAIN")], "--sasl-username"),
+            (&[("brokers", "a:1"), ("sasl-mechanism", "OAUTHBEARER")], "--sasl-token-file"),
+            (&[("brokers", "a:1"), ("sasl-mechanism", "GSSAPI")], "SCRAM-SHA-512"),
+            (&[("brokers", "a:1"), ("security-protocol", "SASL_SSL")], "--sasl-username"),
+            (&[("brokers", "a:1"), ("tls-key", "/key.pem")], "--tls-cert"),
+            (&[("command-config", "/no/such/file")], "/no/such/file"),
+        ] {
+            let e = config(flags).expect_err(part);
+            assert!(e.contains(part), "{flags:?}: {e}");
+        }
+    }
+
+    #[test]
+    fn our_flags_win_over_kafkas_own_file() {
+        let mut file = tempfile::NamedTempFile::new().expect("file");
+        file.write_all(
+            b"bootstrap.servers=a:1\nsecurity.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n\
+              sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+              username=\"u\" password=\"p\";\n",
+        )
+        .expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let below = config(&[("command-config", path)]).expect("good");
+        assert_eq!((below.brokers, below.tls), (vec!["a:1".to_owned()], None));
+        let above = config(&[("command-config", path), ("brokers", "b:2"), ("sasl-mechanism", "SCRAM-SHA-256")]);
+        let above = above.expect("good");
+        assert_eq!((above.brokers, above.tls), (vec!["b:2".to_owned()], None));
+        assert!(matches!(above.sasl, Some(Sasl::ScramSha256(login)) if login.user == "u"));
     }
 }
