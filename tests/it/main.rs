@@ -1,0 +1,16 @@
+//! The whole system: a controller and agents as processes of `rk`, on the cluster that `RK_TEST_KAFKA` chooses. All
+//! tests share one cluster; each has a topic prefix, a port and a directory of its own.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod agents;
+mod chaos;
+mod controller;
+mod exec;
+mod failures;
+mod fanout;
+mod namespaces;
+mod rig;
+mod steer;
+#[path = "../support/mod.rs"]
+mod support;
