@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use kafka_protocol::{
@@ -12,6 +13,9 @@ use kafka_protocol::{
 };
 
 use super::{Error, TopicDescription, code::Asked, config::Address, connection::Connection, dialer::Dialer};
+
+/// How long the broker that answered last may take. Then another one is asked: this one may have frozen.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// The shared knowledge of one cluster.
 pub(super) struct Metadata {
@@ -119,7 +123,7 @@ impl Metadata {
         let request =
             MetadataRequest::default().with_topics(Some(names.collect())).with_allow_auto_topic_creation(false);
         if let Some(connection) = asking.take().filter(|connection| connection.is_usable())
-            && let Ok(response) = connection.call(&request, self.dialer.request_timeout()).await
+            && let Ok(response) = connection.call(&request, self.dialer.request_timeout().min(KEPT)).await
         {
             *asking = Some(connection);
             return Ok(response);
