@@ -1,0 +1,15 @@
+//! Journal records as a stranger, and as an earlier or later version of ourselves, could write them.
+
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use remoting_kafka::journal::record::{Codec, StateKey, decode_body};
+
+fuzz_target!(|bytes: &[u8]| {
+    let codec = Codec::new(&StateKey::new([7; 32]), "rk.journal");
+    assert!(codec.open(bytes).is_err(), "nobody forges a seal");
+    if let Ok(record) = decode_body(1, Bytes::copy_from_slice(bytes)) {
+        assert_eq!(codec.open(&codec.seal(&record, [0; 12])), Ok(record));
+    }
+});
