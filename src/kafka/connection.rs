@@ -175,8 +175,10 @@ impl Connection {
         std::mem::forget(half_sent);
         match sent {
             Ok(Ok(())) => Ok(Pending { connection: self, request, deadline, limit, answer }),
-            // The reader sees the same end and may know more of it.
-            Ok(Err(error)) => Err(self.poison(io_error(&self.broker, &error, false))),
+            Ok(Err(error)) => {
+                let fresh = self.state().is_fresh();
+                Err(self.poison(io_error(&self.broker, &error, fresh)))
+            }
             Err(_) => Err(self.late(request, limit)),
         }
     }
@@ -238,6 +240,11 @@ impl Drop for Connection {
 }
 
 impl State {
+    /// Whether the broker has answered no more than the question for its versions.
+    fn is_fresh(&self) -> bool {
+        self.answered <= 1
+    }
+
     fn die(&mut self, error: Error) -> Error {
         self.waiting.clear();
         self.dead.get_or_insert(error).clone()
@@ -277,7 +284,7 @@ async fn read_answers(read: ReadHalf<Box<dyn Stream>>, broker: Address, state: A
     let error = loop {
         let frame = match frames.next().await {
             Ok(frame) => frame,
-            Err(error) => break io_error(&broker, &error, lock().answered <= 1),
+            Err(error) => break io_error(&broker, &error, lock().is_fresh()),
         };
         let mut state = lock();
         let id = frame.get(..4).map(|mut id| id.get_i32());
@@ -336,3 +343,7 @@ fn name(key: ApiKey) -> &'static str {
         _ => "request",
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;
