@@ -53,9 +53,11 @@ pub async fn run(
         dialer = open(&cluster, &config.link, &credential, &profile, starts) => dialer?,
     };
 
+    // They outlive the sessions: what lost its controller still has its grace.
+    let mut streams = JoinSet::new();
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
-        let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), closing.subscribe()));
+        let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), &mut streams, closing.subscribe()));
         let mut stop = pin!(stop(&mut stops, &executor));
         tokio::select! {
             biased;
@@ -67,13 +69,13 @@ pub async fn run(
                 (Ok(exit), exit)
             }
             error = &mut sessions => {
-                // What runs lost its controller and ends by itself.
                 executor.advance(Phase::Draining);
-                tokio::select! {
+                let exit = tokio::select! {
                     biased;
-                    exit = &mut stop => (Err(error.into()), exit),
-                    () = executor.idle() => (Err(error.into()), Exit::Drained),
-                }
+                    exit = &mut stop => exit,
+                    () = executor.idle() => Exit::Drained,
+                };
+                (error.map_or(Ok(exit), |error| Err(error.into())), exit)
             }
         }
     };
@@ -107,33 +109,40 @@ async fn open(
     }
 }
 
-/// One session after the other, for ever; the error is one that trying again does not mend. After `closing` it ends the
-/// session in good order and waits to be dropped.
-async fn sessions(dialer: &Dialer, executor: &Executor, name: &str, mut closing: watch::Receiver<bool>) -> LinkError {
-    let mut streams = JoinSet::new();
+/// One session after the other, until an error that trying again does not mend, or `closing`.
+async fn sessions(
+    dialer: &Dialer,
+    executor: &Executor,
+    name: &str,
+    streams: &mut JoinSet<()>,
+    mut closing: watch::Receiver<bool>,
+) -> Option<LinkError> {
     let mut backoff = RETRY;
     let mut complaint = Complaint::default();
     loop {
-        let error = match dialer.connect().await {
+        let connected = tokio::select! {
+            biased;
+            () = closed(&mut closing) => return None,
+            connected = dialer.connect() => connected,
+        };
+        let error = match connected {
             Ok(session) => {
                 tracing::info!("agent {name} online, version {VERSION}");
                 backoff.reset();
                 complaint = Complaint::default();
-                match serve(session, executor, &mut streams, &mut closing).await {
-                    Some(error) => error,
-                    None => return std::future::pending().await,
-                }
+                serve(session, executor, streams, &mut closing).await?
             }
             Err(error) => error,
         };
         if is_fatal(&error) {
-            return error;
+            return Some(error);
         }
         complaint.make(name, &error);
         tokio::time::sleep(backoff.next(rand::random())).await;
     }
 }
 
+/// Serves a session's streams and says why it ended; `None` if we ended it.
 async fn serve(
     mut session: AgentSession,
     executor: &Executor,
@@ -151,12 +160,17 @@ async fn serve(
                 Err(error) => return Some(error),
             },
             Some(_) = streams.join_next() => {}
-            _ = closing.wait_for(|closing| *closing) => {
+            () = closed(closing) => {
                 session.close("the agent stops");
                 return None;
             }
         }
     }
+}
+
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // The sender is dropped after us.
+    closing.wait_for(|closing| *closing).await.ok();
 }
 
 /// Follows the requests to stop; ends when nothing runs any more, or need not be waited for.

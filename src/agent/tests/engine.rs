@@ -188,6 +188,15 @@ async fn an_idle_agent_stops_at_once_and_without_a_controller_too() {
     let agent = world.start(&credential);
     agent.stop().await;
     assert_eq!(agent.end().await.expect("no error"), Exit::Drained);
+
+    let (_listener, mut sessions) = world.listen(1).await;
+    let agent = world.start(&credential);
+    let session = next(&mut sessions).await;
+    let before = tokio::time::Instant::now();
+    agent.stop().await;
+    assert_eq!(agent.end().await.expect("no error"), Exit::Drained);
+    soon(session.closed()).await;
+    assert!(before.elapsed() < std::time::Duration::from_secs(2), "{:?}", before.elapsed());
 }
 
 #[tokio::test]
@@ -249,13 +258,17 @@ async fn a_lost_session_ends_its_processes() {
 }
 
 #[tokio::test]
-async fn a_newer_process_of_the_same_name_ends_the_older_one() {
+async fn a_newer_process_of_the_same_name_ends_the_older_one_whose_commands_get_their_grace() {
     let world = World::new();
     let (_listener, mut sessions) = world.listen(1).await;
     let credential = world.admit("a1");
     let older = world.start(&credential);
     let session = next(&mut sessions).await;
-    let mut remote = Remote::start(&session, script("echo $$; exec sleep 1000")).await;
+    let note = world.data.path().join("note");
+    let text = format!("trap 'echo hup >{}; exit' HUP; echo $$; while :; do sleep 0.01; done", note.display());
+    let mut start = script(&text);
+    start.grace = PATIENCE;
+    let mut remote = Remote::start(&session, start).await;
     remote.started().await;
     let pid = remote.line().await;
     let newer = world.start(&credential);
@@ -264,6 +277,7 @@ async fn a_newer_process_of_the_same_name_ends_the_older_one() {
     assert!(matches!(error, Error::Link(LinkError::Superseded(_))), "{error}");
     assert_eq!(error.exit_code(), 5);
     gone(&pid).await;
+    assert_eq!(line(&note).await, "hup");
     assert!(newer.task.now_or_never().is_none(), "the newer one runs");
 }
 
