@@ -6,6 +6,8 @@
 
 pub mod call;
 pub mod exec;
+#[cfg(test)]
+mod golden;
 
 use serde::{Deserialize, Serialize};
 
