@@ -68,6 +68,7 @@ sim: FIRST_SEED ?= 0
 .PHONY: test-kafka
 test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs Java 17 and Maven
 	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test it --test kafka_harness --test kafka_client -- --include-ignored --test-threads 1
+	$(CARGO) test --locked --all-features --test broker java:: -- --include-ignored
 
 # Apache Kafka's jars, from Maven Central.
 .kafka: compose/kafka/pom.xml

@@ -18,6 +18,7 @@ const ADDRESS: &str = "RK_TEST_BROKER_ADDRESS";
 /// Not a test of its own: the process that the test below starts and kills.
 #[test]
 #[ignore = "the broker process of the test that kills it"]
+#[allow(clippy::disallowed_methods, reason = "a process's only argument here")]
 fn broker_process() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -32,6 +33,9 @@ fn broker_process() {
         broker::run(listener, config, std::future::pending()).await.unwrap();
     });
 }
+
+/// Offsets and values that the broker acknowledged, in order.
+type Acknowledged = Arc<std::sync::Mutex<Vec<(i64, Vec<u8>)>>>;
 
 /// A child that does not outlive the test.
 struct Process(Child);
@@ -81,7 +85,7 @@ async fn open(address: &str) -> PartitionClient {
 }
 
 /// One record after the other; every acknowledgement is noted with its offset.
-async fn write(address: String, acknowledged: Arc<std::sync::Mutex<Vec<(i64, Vec<u8>)>>>, count: Arc<AtomicUsize>) {
+async fn write(address: String, acknowledged: Acknowledged, count: Arc<AtomicUsize>) {
     let mut log = open(&address).await;
     let mut n = 0u64;
     loop {
@@ -106,7 +110,7 @@ async fn fifty_kills_lose_no_acknowledged_record() {
     let address = free_address().await;
     let mut process = Process::start(data.path(), &address);
     up(&address).await;
-    let acknowledged = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let acknowledged = Acknowledged::default();
     let count = Arc::new(AtomicUsize::new(0));
     let writer = tokio::spawn(write(address.clone(), Arc::clone(&acknowledged), Arc::clone(&count)));
     for kill in 0..KILLS {

@@ -3,6 +3,7 @@
 #![cfg(feature = "broker")]
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
+mod java;
 mod kill;
 mod support;
 
