@@ -18,6 +18,10 @@ pub mod http;
 pub mod peer;
 pub mod registry;
 mod store;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -76,6 +80,9 @@ impl Default for Config {
         }
     }
 }
+
+/// How long a newer controller's claim may take to be seen in the journal.
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// How long given-up executions may take to be told to clients and agents.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -240,10 +247,25 @@ impl Controller {
 
     /// Waits until it can't go on: another controller took over, or the journal is out of reach for good.
     pub async fn ended(&self) -> Error {
-        let shared = self.handle.shared();
         tokio::select! {
-            ended = shared.store.ended() => ended,
-            epoch = shared.endpoints.fenced() => Error::Superseded { epoch },
+            ended = self.handle.shared().store.ended() => ended,
+            never = self.doubted() => match never {},
+        }
+    }
+
+    /// Says so when an agent claims to know a newer controller. The agent may be wrong: whether it is so stands in the
+    /// journal, and if it does, that is what ends this controller.
+    async fn doubted(&self) -> std::convert::Infallible {
+        let shared = self.handle.shared();
+        let epoch = shared.endpoints.fenced().await;
+        tracing::warn!(epoch, own = shared.epoch, "an agent knows a newer controller; looking it up in the journal");
+        let health = shared.store.journal().health();
+        loop {
+            tokio::time::sleep(DOUBT).await;
+            if health.borrow().is_reachable() {
+                tracing::warn!(epoch, "the journal knows no such controller: one of the agents is wrong, or lies");
+                return std::future::pending().await;
+            }
         }
     }
 

@@ -122,8 +122,11 @@ impl Store {
     async fn commit(&self, event: Event) -> Result<(), ApiError> {
         let commit = async {
             let epoch = *self.epoch.get().ok_or(journal::Error::NotLeader)?;
-            let seq = self.journal.append(event.encode()).await?;
-            self.reached((epoch, seq)).await
+            match self.journal.append(event.encode()).await {
+                Ok(seq) => self.reached((epoch, seq)).await,
+                // Once folding has ended the journal is closed; why it ended says more.
+                Err(error) => Err(self.progress.borrow().end.clone().map_or_else(|| error.into(), Error::from)),
+            }
         };
         match timeout(self.patience, commit).await {
             Ok(Ok(())) => Ok(()),
