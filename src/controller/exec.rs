@@ -145,7 +145,7 @@ pub async fn start(
         Ok(Err(failure)) => return Err(broken(&peer, &surroundings, failure).await),
         Err(_) => {
             let fault = (surroundings.blame)();
-            return Err(no_answer(fault, format!("agent {agent} did not answer within {patience:?}")));
+            return Err(unanswered(fault, format!("agent {agent} did not answer within {patience:?}")));
         }
     };
     let Streams { control, event, stdin, stdout, stderr } = streams;
@@ -294,12 +294,22 @@ fn no_answer(fault: Fault, message: impl Into<String>) -> ExecEnd {
     ExecEnd::NoAnswer { fault, message: message.into() }
 }
 
+/// [`no_answer`] that names what to look at first.
+fn unanswered(fault: Fault, message: String) -> ExecEnd {
+    match fault {
+        Fault::Kafka => {
+            no_answer(fault, format!("{message}; Kafka is unreachable for the controller, see `rk status`"))
+        }
+        _ => no_answer(fault, message),
+    }
+}
+
 /// A stream broke: says whose fault that is. If the session ended, its reason is the better one.
 async fn broken(peer: &Arc<dyn Peer>, surroundings: &Surroundings, failure: Failure) -> ExecEnd {
     let name = peer.name();
     // Streams break a moment before or after the session's end is known.
     if let Ok(reason) = timeout(Duration::from_millis(200), peer.closed()).await {
-        return no_answer(
+        return unanswered(
             (surroundings.blame)(),
             format!("the session with agent {name} ended ({reason}); `rk agents show {name}` tells whether it is back"),
         );
@@ -308,5 +318,5 @@ async fn broken(peer: &Arc<dyn Peer>, surroundings: &Surroundings, failure: Fail
         Failure::Link(error) => error.to_string(),
         Failure::Frame(error) => error.to_string(),
     };
-    no_answer((surroundings.blame)(), format!("agent {name} gave the execution up: {detail}"))
+    unanswered((surroundings.blame)(), format!("agent {name} gave the execution up: {detail}"))
 }

@@ -41,7 +41,6 @@ use crate::{
 use directory::Directory;
 pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
-pub use files::{ReadIdentity, read_identity};
 pub use handle::Handle;
 use handle::{Phase, Shared};
 use peer::{Endpoints, Peer};
@@ -52,7 +51,7 @@ use store::Store;
 pub struct Config {
     /// The link's settings; agents have the same prefix and partitions.
     pub link: link::Config,
-    /// Where the controller keeps its identity, the API's token, and how far it has seen the journal. Default
+    /// Where the controller keeps the API's token, and how far it has seen the journal. Default
     /// `/var/lib/rk`.
     pub data: PathBuf,
     /// TLS for the API. Default none, which only a loopback address may have.
@@ -126,7 +125,7 @@ pub enum Error {
     },
     /// The API would be open to the network without encryption.
     #[error(
-        "refusing to serve the API on {0} without TLS; listen on 127.0.0.1, or give a certificate with --tls-cert and --tls-key"
+        "refusing to serve the API on {0} without TLS; listen on 127.0.0.1, or give a certificate with --listen-cert and --listen-key"
     )]
     Plaintext(std::net::SocketAddr),
     /// The socket cannot be used.
@@ -188,6 +187,7 @@ where
     files::write_witness(&config.data, &store.journal().head())?;
     let (endpoints, sessions) = link(epoch, directory.clone()).await?;
     tracing::info!(epoch, fingerprint = %identity.fingerprint(), "took over");
+    directory.look(&*endpoints, config.link.partitions);
     let handle = Handle::new(Shared {
         link: config.link.clone(),
         max_executions: config.max_executions,

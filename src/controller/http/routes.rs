@@ -15,12 +15,15 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{super::Handle, exec};
+use super::{
+    super::{Handle, call::SMALL},
+    exec,
+};
 use crate::{
     api::{ApiError, Code, MAX_CALL},
     id::AgentName,
     link::Lane,
-    protocol::call::Call,
+    protocol::call::{self, Call},
     secret::Secret,
     selector::Selector,
 };
@@ -28,8 +31,8 @@ use crate::{
 /// The largest JSON body that is read. A request is small; answers may be larger.
 const MAX_BODY: usize = 1 << 20;
 
-/// Up to this size a call's body runs on the control lane.
-const SMALL: u64 = 64 << 10;
+// What the API lets in, an agent takes.
+const _: () = assert!(MAX_CALL <= call::MAX_BODY);
 
 /// How much of a call's body is held at once.
 const CHUNK: usize = 128 << 10;
@@ -132,7 +135,7 @@ async fn echo(
     if length.is_some_and(|length| length > MAX_CALL as u64) {
         return Err(too_large(MAX_CALL).into());
     }
-    let lane = if length.is_some_and(|length| length <= SMALL) { Lane::Control } else { Lane::Bulk };
+    let lane = if length.is_some_and(|length| length <= SMALL as u64) { Lane::Control } else { Lane::Bulk };
     let (peer, mut send, recv) = handle.open_call(&name, Call::Echo, lane).await?;
     // Ends with the body, or when the agent or the client is gone; a body that is not whole resets the stream.
     tokio::spawn(async move {

@@ -160,7 +160,7 @@ async fn an_address_that_others_reach_is_refused_without_tls() {
     let (_keep, stop) = tokio::sync::mpsc::channel(1);
     let controller = world.controller.take().expect("not served");
     let error = soon(controller.serve(site.config.clone(), listener, stop)).await.expect_err("refused");
-    assert!(matches!(error, Error::Plaintext(_)) && error.to_string().contains("--tls-cert"), "{error}");
+    assert!(matches!(error, Error::Plaintext(_)) && error.to_string().contains("--listen-cert"), "{error}");
 }
 
 #[tokio::test]
@@ -175,4 +175,67 @@ async fn more_connections_than_there_is_room_for_wait() {
     soon(async { while hurried.status().await.is_ok() {} }).await;
     drop(first);
     soon(api.client.status()).await.expect("there is room again");
+}
+
+#[cfg(feature = "broker")]
+#[tokio::test]
+async fn with_a_certificate_the_api_speaks_tls_and_executions_run_over_it() {
+    use std::sync::Arc;
+
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+    use crate::{
+        api::{ExecEnd, frames::ToClient},
+        protocol::exec::{Event, Outcome},
+    };
+
+    let provider = || Arc::new(rustls::crypto::ring::default_provider());
+    let authority = crate::certs::Authority::new("test").expect("authority");
+    let signed = authority.server(&["localhost", "127.0.0.1"]).expect("certificate");
+    let chain = vec![CertificateDer::from_pem_slice(signed.certificate.as_bytes()).expect("pem")];
+    let key = PrivateKeyDer::from_pem_slice(signed.key.as_bytes()).expect("pem");
+    let server = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .expect("server");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.certificate().as_bytes()).expect("pem")).expect("added");
+    let trusting = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("client")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+
+    let mut site = Site::new();
+    site.config.tls = Some(Arc::new(server));
+    let mut world = site.controller().await.expect("started");
+    let mut agent = world.agent("a").await;
+    let api = world.serve(&site).await;
+    let address = format!("https://127.0.0.1:{}", api.address.port());
+    let client = Client::new(&address, &api.token, Some(Arc::new(trusting))).expect("client");
+    assert_eq!(soon(client.status()).await.expect("status").agents.online, 1);
+    assert!(soon(api.client.status()).await.is_err(), "plain text is not understood");
+
+    let request = ExecRequest::new(name("a"), ["true"]);
+    let blob = vec![5; 1 << 20];
+    let serve = async {
+        let mut process = agent.exec().await;
+        process.tell(Event::Started { pid: 1 }).await;
+        process
+    };
+    let (opened, process) = soon(async { tokio::join!(client.exec(&request), serve) }).await;
+    let (_sender, mut receiver) = opened.expect("opened");
+    let finish = process.finish(&blob, b"", Event::Exited(Outcome::Code(0)));
+    let collect = async {
+        let mut got = 0;
+        loop {
+            match receiver.next().await.expect("a frame").expect("an end first") {
+                ToClient::Stdout(bytes) => got += bytes.len(),
+                ToClient::Exit(end) => return (got, end),
+                _ => (),
+            }
+        }
+    };
+    let ((), ended) = soon(async { tokio::join!(finish, collect) }).await;
+    assert_eq!(ended, (1 << 20, ExecEnd::Exited { code: 0 }));
 }
