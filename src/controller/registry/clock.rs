@@ -45,9 +45,4 @@ impl PartitionClock {
     pub fn is_working(&self, now: Duration) -> bool {
         self.witnessed.is_some_and(|witnessed| now.saturating_sub(witnessed) <= GAP)
     }
-
-    /// Whether records come back at `now`, and have for long enough that silence says something.
-    pub fn is_counting(&self, now: Duration) -> bool {
-        self.is_working(now) && now >= self.quiet_until
-    }
 }

@@ -130,7 +130,7 @@ impl Registry {
         }
         let clock = self.clocks.get(partition as usize);
         entry.presence = match clock {
-            Some(clock) if !clock.is_counting(now) => Presence::Unknown { state, partition, counted: clock.counted() },
+            Some(clock) if !clock.is_working(now) => Presence::Unknown { state, partition, counted: clock.counted() },
             _ => Presence::Gone,
         };
     }
