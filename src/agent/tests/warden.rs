@@ -26,7 +26,13 @@ async fn agent_process() {
     let executor = executor_with(Config { warden, ..Config::default() });
     let mut run = run(&executor, script("trap '' HUP TERM; sleep 1000 & echo $$ $!; wait; sleep 1000")).await;
     run.started().await;
-    tokio::io::copy(&mut run.stdout, &mut tokio::io::stdout()).await.expect("stdout");
+    // If nobody holds our stdin, this is no test that started us.
+    let (mut stdin, mut stdout, mut nowhere) = (tokio::io::stdin(), tokio::io::stdout(), tokio::io::sink());
+    tokio::select! {
+        copied = tokio::io::copy(&mut run.stdout, &mut stdout) => copied,
+        read = tokio::io::copy(&mut stdin, &mut nowhere) => read,
+    }
+    .expect("stdio");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +40,7 @@ async fn when_the_agent_is_killed_its_processes_go_with_their_children() {
     let program = program("agent::tests::warden::agent_process");
     let mut agent = Command::new(&program.path)
         .args(&program.args)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("an agent");
