@@ -17,7 +17,7 @@ use super::peer::{BoxReader, Peer, Sending};
 use crate::{
     api::{ExecEnd, ExecRequest, Fault, RefusalKind},
     frame::{self, FrameError},
-    id::ExecId,
+    id::{AgentName, ExecId},
     link::{Lane, LinkError},
     protocol::{
         Open,
@@ -145,7 +145,7 @@ pub async fn start(
         Ok(Err(failure)) => return Err(broken(&peer, &surroundings, failure).await),
         Err(_) => {
             let fault = (surroundings.blame)();
-            return Err(unanswered(fault, format!("agent {agent} did not answer within {patience:?}")));
+            return Err(unanswered(fault, &agent, &format!("agent {agent} did not answer within {patience:?}")));
         }
     };
     let Streams { control, event, stdin, stdout, stderr } = streams;
@@ -295,12 +295,12 @@ fn no_answer(fault: Fault, message: impl Into<String>) -> ExecEnd {
 }
 
 /// [`no_answer`] that names what to look at first.
-fn unanswered(fault: Fault, message: String) -> ExecEnd {
+fn unanswered(fault: Fault, name: &AgentName, message: &str) -> ExecEnd {
     match fault {
         Fault::Kafka => {
             no_answer(fault, format!("{message}; Kafka is unreachable for the controller, see `rk status`"))
         }
-        _ => no_answer(fault, message),
+        _ => no_answer(fault, format!("{message}; `rk agents show {name}` tells how it is")),
     }
 }
 
@@ -309,14 +309,11 @@ async fn broken(peer: &Arc<dyn Peer>, surroundings: &Surroundings, failure: Fail
     let name = peer.name();
     // Streams break a moment before or after the session's end is known.
     if let Ok(reason) = timeout(Duration::from_millis(200), peer.closed()).await {
-        return unanswered(
-            (surroundings.blame)(),
-            format!("the session with agent {name} ended ({reason}); `rk agents show {name}` tells whether it is back"),
-        );
+        return unanswered((surroundings.blame)(), name, &format!("the session with agent {name} ended ({reason})"));
     }
     let detail = match failure {
         Failure::Link(error) => error.to_string(),
         Failure::Frame(error) => error.to_string(),
     };
-    unanswered((surroundings.blame)(), format!("agent {name} gave the execution up: {detail}"))
+    unanswered((surroundings.blame)(), name, &format!("agent {name} gave the execution up: {detail}"))
 }

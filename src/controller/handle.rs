@@ -66,9 +66,10 @@ impl Handle {
             shared.directory.ask(|registry| (registry.counts(), registry.unreachable_partitions(now)));
         let health = shared.store.journal().health().borrow().clone();
         let detail = if !health.is_reachable() {
-            Some(health.to_string())
+            let text = health.to_string();
+            Some(text.strip_prefix("Kafka unreachable: ").unwrap_or(&text).to_owned())
         } else if !unreachable_partitions.is_empty() {
-            Some("Kafka unreachable: the controller's own records do not come back; is a broker down?".to_owned())
+            Some("the controller's own records do not come back; is a broker down?".to_owned())
         } else {
             None
         };

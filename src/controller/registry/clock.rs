@@ -31,7 +31,9 @@ impl PartitionClock {
             Some(before) if witnessed - before <= GAP => {
                 self.counted += witnessed.saturating_sub(before.max(self.quiet_until));
             }
-            _ => self.quiet_until = witnessed + QUIET,
+            Some(_) => self.quiet_until = witnessed + QUIET,
+            // The first: sessions are younger than that, so there is nothing to be patient with.
+            None => {}
         }
         self.witnessed = Some(witnessed);
     }
