@@ -81,8 +81,9 @@ fn a_controller_that_was_paused_harms_nobody_when_it_wakes_up() {
     assert!(agent.ended().is_none());
 }
 
-/// The TCP connections of a process, by the inodes of its sockets.
-fn connections(pid: u32) -> usize {
+/// The connections that a process dialled, by the inodes of its sockets: those that its server on `own` accepted
+/// do not count.
+fn dialled(pid: u32, own: u16) -> usize {
     let sockets: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .flatten()
@@ -90,18 +91,21 @@ fn connections(pid: u32) -> usize {
             fs::read_link(fd.path()).ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned)
         })
         .collect();
-    let established = |line: &&str| {
+    let own = format!(":{own:04X}");
+    let is_dialled = |line: &&str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        fields.get(3) == Some(&"01") && fields.get(9).is_some_and(|inode| sockets.contains(*inode))
+        fields.get(1).is_some_and(|local| !local.ends_with(&own))
+            && fields.get(3) == Some(&"01")
+            && fields.get(9).is_some_and(|inode| sockets.contains(*inode))
     };
-    fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap().lines().filter(established).count()
+    fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap().lines().filter(is_dialled).count()
 }
 
-/// The controller's connections, once they stay the same.
-fn settled_connections(pid: u32) -> usize {
+/// The controller's connections to the cluster, once they stay the same.
+fn settled_connections(rig: &Rig) -> usize {
     let mut last = (0, Instant::now());
     wait::until("the connections settle", PATIENCE, || {
-        let now = connections(pid);
+        let now = dialled(rig.controller_id(), rig.port);
         if now != last.0 {
             last = (now, Instant::now());
         }
@@ -109,23 +113,42 @@ fn settled_connections(pid: u32) -> usize {
     })
 }
 
-#[test]
-fn the_controller_has_as_many_connections_with_200_agents_as_with_2() {
-    let rig = Rig::prepare("sockets", 4);
-    rig.start_controller();
-    let mut agents: Vec<Process> = (0..2).map(|i| rig.agent(&format!("a{i}"), &[])).collect();
-    wait_for_work(&rig, "a0");
-    let few = settled_connections(rig.controller_id());
-    for i in 2..200 {
-        let name = format!("a{i}");
-        let credential = rig.add(&name, &[]);
-        agents.push(rig.start_agent(&name, &credential));
-    }
-    wait::until("all are online", Duration::from_secs(180), || {
+fn wait_for_online(rig: &Rig, count: usize) {
+    wait::until(&format!("{count} are online"), Duration::from_secs(180), || {
         let status = rig.run(&["status", "-o", "json"]).ok();
         let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-        if status["agents"]["online"] == 200 { Ok(()) } else { Err(status["agents"].to_string()) }
+        if status["agents"]["online"] == count { Ok(()) } else { Err(status["agents"].to_string()) }
     });
-    let many = settled_connections(rig.controller_id());
-    assert_eq!(few, many);
+}
+
+/// The control partition of an agent.
+fn partition(rig: &Rig, agent: &str) -> u64 {
+    let shown = rig.run(&["agents", "show", "-o", "json", agent]).ok();
+    let agent: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    agent["partition"].as_u64().unwrap()
+}
+
+#[test]
+fn the_controller_has_as_many_connections_with_200_agents_as_with_2() {
+    let rig = Rig::prepare("sockets", 2);
+    rig.start_controller();
+    let mut names: Vec<String> = (0..200).map(|i| format!("a{i}")).collect();
+    for name in &names {
+        rig.add(name, &[]);
+    }
+    // A partition without an agent needs no writer: the two agents are on both.
+    let other = names.iter().position(|name| partition(&rig, name) != partition(&rig, "a0")).unwrap();
+    names.swap(1, other);
+    let start = |name: &String| rig.start_agent(name, &rig.path(&format!("{name}.credential")));
+    let mut agents: Vec<Process> = names[..2].iter().map(start).collect();
+    wait_for_online(&rig, 2);
+    wait_for_work(&rig, &names[0]);
+    wait_for_work(&rig, &names[1]);
+    let few = settled_connections(&rig);
+    agents.extend(names[2..].iter().map(start));
+    wait_for_online(&rig, 200);
+    for name in ["a7", "a99", "a199"] {
+        wait_for_work(&rig, name);
+    }
+    assert_eq!(few, settled_connections(&rig));
 }
