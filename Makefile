@@ -103,6 +103,12 @@ rk:
 demo: rk ## a broker, a controller, two agents and two jobs on them; ONCE=1 ends after the jobs
 	$(RK) demo $(if $(ONCE),--once)
 
+BROKERS ?= embedded kafka kafka3
+
+.PHONY: bench
+bench: .kafka ## what the way through Kafka costs with us, beside without; BROKERS="embedded kafka kafka3"
+	$(CARGO) bench --locked --all-features --bench bench -- $(BROKERS)
+
 .PHONY: certs
 certs: rk ## certificates for localhost in certs/, to try things with
 	$(RK) certs --out certs

@@ -17,6 +17,8 @@ use crate::{
 
 /// How much of a body is held at once.
 const CHUNK: usize = 128 << 10;
+/// Room for a first read.
+const SHORT: usize = 4 << 10;
 
 /// Serves one call to its end. A caller that goes away is not an error.
 pub(super) async fn serve(call: Call, shared: &Shared, mut send: impl SendHalf, recv: impl RecvHalf) {
@@ -41,9 +43,10 @@ async fn echo(send: &mut impl SendHalf, mut recv: impl RecvHalf) -> std::io::Res
     let mut left = MAX_BODY;
     loop {
         let full = buffer.len() + CHUNK;
-        buffer.reserve(CHUNK);
         let mut ended = false;
         while buffer.len() < full {
+            // Most bodies are small: room grows with what comes.
+            buffer.reserve((buffer.len() * 2).clamp(SHORT, CHUNK));
             let read = recv.read_buf(&mut buffer).await?;
             ended = read == 0;
             left = left.checked_sub(read).ok_or_else(|| std::io::Error::other("the body is above the limit"))?;

@@ -102,7 +102,16 @@ fn start(command: Command, environment: &Environment) -> Result<u8, Failure> {
     if let Command::Agent(agent::AgentCommand::Warden) = command {
         return agent::warden();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    match &command {
+        // What an agent does fits on one core; a second thread would only add a hop to each call.
+        #[cfg(feature = "agent")]
+        Command::Agent(_) => builder = tokio::runtime::Builder::new_current_thread(),
+        #[cfg(feature = "controller")]
+        Command::Controller(_) => drop(builder.worker_threads(controller_threads())),
+        _ => (),
+    }
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|e| Failure::new(failure::TRY_AGAIN, format!("no threads can be started: {e}")))?;
@@ -110,6 +119,14 @@ fn start(command: Command, environment: &Environment) -> Result<u8, Failure> {
     // A thread that reads stdin or waits for a name server cannot be stopped; the process's end does it.
     runtime.shutdown_background();
     result
+}
+
+/// Half the cores, at most eight: tasks that wake each other across threads cost a call a seventh of its time on two
+/// cores, and one thread receives what two cores can send.
+#[cfg(feature = "controller")]
+fn controller_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, 8)
 }
 
 async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Failure> {

@@ -53,7 +53,7 @@ impl User {
 }
 
 /// Writes a file that only its owner may read.
-fn private(path: &Path, text: &str) -> PathBuf {
+pub fn private(path: &Path, text: &str) -> PathBuf {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     path.to_owned()

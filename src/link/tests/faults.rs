@@ -2,6 +2,7 @@
 //! stalls, loses a tail, reads an old offset again, says no and appends all the same.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -82,6 +83,8 @@ struct Shared {
     /// Whoever connects through `view` with this number is cut off: a paused process.
     paused: watch::Sender<Option<u32>>,
     trace: Mutex<Vec<(Duration, String, usize)>>,
+    /// Bytes that each viewer fetched.
+    received: Mutex<BTreeMap<u32, usize>>,
     born: Instant,
 }
 
@@ -93,6 +96,7 @@ impl FaultyCluster {
             outage: watch::Sender::new(None),
             paused: watch::Sender::new(None),
             trace: Mutex::default(),
+            received: Mutex::default(),
             born: Instant::now(),
         };
         Self { logs, shared: Arc::new(shared) }
@@ -119,6 +123,11 @@ impl FaultyCluster {
     /// When, where and how long every batch was: the same for the same seed.
     pub fn trace(&self) -> Vec<(Duration, String, usize)> {
         self.shared.trace.lock().expect("lock").clone()
+    }
+
+    /// Bytes of records that a viewer has fetched so far.
+    pub fn received(&self, viewer: u32) -> usize {
+        self.shared.received.lock().expect("lock").get(&viewer).copied().unwrap_or(0)
     }
 
     fn weather(&self) -> Weather {
@@ -211,6 +220,10 @@ impl PartitionReader for FaultyReader {
             }
             let fetched = self.inner.fetch(offset, max_bytes, max_wait).await;
             cluster.unpaused(self.view.viewer).await;
+            if let Ok(fetched) = &fetched {
+                let bytes: usize = fetched.records.iter().map(|(_, r)| r.key.len() + r.value.len()).sum();
+                *self.view.cluster.shared.received.lock().expect("lock").entry(self.view.viewer).or_default() += bytes;
+            }
             fetched
         })
     }
