@@ -78,7 +78,7 @@ async fn measure(place: &Place, effort: Effort, only: Option<&str>) -> Vec<Row> 
         rows::streams(&mut report, &stage, &mut floor, a, effort).await;
     }
     if wanted("bulk") {
-        rows::under_bulk(&mut report, &stage, a, b, effort).await;
+        rows::under_bulk(&mut report, &stage, &mut floor, a, b, effort).await;
     }
     drop(agents);
     stage.close().await;

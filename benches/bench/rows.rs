@@ -108,18 +108,28 @@ pub async fn streams(report: &mut Report, stage: &Stage, floor: &mut Floor, agen
 }
 
 /// Calls to an agent with four saturated streams, and to its neighbour on the same partition, beside the same calls
-/// when nothing else runs; and how long a signal takes to reach a process there.
-pub async fn under_bulk(report: &mut Report, stage: &Stage, agent: &AgentName, neighbour: &AgentName, effort: Effort) {
-    let (mut own, mut beside) = (Vec::new(), Vec::new());
+/// when nothing else runs, and beside ping-pong under the same bulk, which is what the broker allows then; and how long a signal takes to reach a process there.
+pub async fn under_bulk(
+    report: &mut Report,
+    stage: &Stage,
+    floor: &mut Floor,
+    agent: &AgentName,
+    neighbour: &AgentName,
+    effort: Effort,
+) {
+    let (mut own, mut beside, mut raw) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.pairs {
         let quiet = p99(&stage.handle, agent, effort).await;
         let load = Load::start(&stage.handle, agent).await;
-        own.push((p99(&stage.handle, agent, effort).await, quiet));
+        let loaded = p99(&stage.handle, agent, effort).await;
+        own.push((loaded, quiet));
         beside.push((p99(&stage.handle, neighbour, effort).await, quiet));
+        raw.push((loaded, percentile(&sorted(floor.calls(effort.calls, BODY).await), 0.99)));
         load.stop(&stage.handle, agent).await;
     }
     report.pairs("call_p99_under_bulk", "ms", &own);
     report.pairs("call_p99_beside_bulk", "ms", &beside);
+    report.pairs("call_p99_raw_bulk", "ms", &raw);
 
     let load = Load::start(&stage.handle, agent).await;
     let mut took = Vec::new();

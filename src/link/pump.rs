@@ -26,7 +26,7 @@ const IN_FLIGHT: usize = 4;
 /// Bytes of one produce request.
 const BATCH: usize = MAX_RECORD;
 /// Bytes of one fetch.
-const FETCH: usize = 2 << 20;
+const FETCH: usize = 512 << 10;
 /// How long an idle fetch is parked at the broker. A connection that died without a word is found after this and the
 /// reader's own bound.
 const PARK: Duration = Duration::from_secs(5);
