@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// Labels as agents have them.
 pub type Labels = BTreeMap<String, String>;
 
@@ -13,12 +15,13 @@ const MAX_REQUIREMENTS: usize = 64;
 /// The longest key or value in bytes.
 const MAX_WORD: usize = 253;
 
-/// A conjunction of requirements on labels. The empty selector selects everybody.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A conjunction of requirements on labels. The empty selector selects everybody. Written as its text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Selector(Vec<Requirement>);
 
 /// One requirement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Requirement {
     Equals(String, String),
     Differs(String, String),
@@ -71,6 +74,20 @@ impl FromStr for Selector {
             return Err(InvalidSelector { part: shortened(s), problem: "has more than 64 requirements" });
         }
         parts.into_iter().map(requirement).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = InvalidSelector;
+
+    fn try_from(s: String) -> Result<Self, InvalidSelector> {
+        s.parse()
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> String {
+        selector.to_string()
     }
 }
 
@@ -188,7 +205,11 @@ mod tests {
     #[test]
     fn a_selector_survives_its_text() {
         let text = "os=linux,zone!=a,gpu,!spot";
-        assert_eq!(text.parse::<Selector>().expect("good").to_string(), text);
+        let selector = text.parse::<Selector>().expect("good");
+        assert_eq!(selector.to_string(), text);
+        let bytes = postcard::to_stdvec(&selector).expect("postcard");
+        assert_eq!(&bytes[1..], text.as_bytes());
+        assert_eq!(postcard::from_bytes(&bytes), Ok(selector));
     }
 
     #[test]
