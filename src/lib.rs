@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `secret`, `frame`, `backoff`, `selector`, `private_file`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `job`, `secret`, `frame`, `backoff`, `selector`, `private_file`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
@@ -19,6 +19,7 @@
 pub mod backoff;
 pub mod frame;
 pub mod id;
+pub mod job;
 #[cfg(any(feature = "agent", feature = "controller", feature = "cli"))]
 pub mod private_file;
 pub mod secret;
