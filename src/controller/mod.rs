@@ -17,6 +17,7 @@ mod handle;
 pub mod http;
 pub mod peer;
 pub mod registry;
+pub mod scheduler;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -24,7 +24,7 @@ pub struct Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// When, in milliseconds since 1970 on the agent's clock.
-    pub at_ms: u64,
+    pub agent_ms: u64,
     /// Its id on the agent's host.
     pub pid: u32,
     /// The host's boot id.
@@ -37,7 +37,7 @@ pub enum AttemptEnd {
     /// In a way that is known.
     Ended {
         /// When, in milliseconds since 1970 on the agent's clock.
-        at_ms: u64,
+        agent_ms: u64,
         /// How.
         outcome: Outcome,
         /// What it wrote to stdout.

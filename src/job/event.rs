@@ -4,8 +4,8 @@
 //! change: the oldest journal must fold in the newest program. A program that meets an event that it does not know
 //! refuses to run.
 //!
-//! Times are milliseconds since 1970 on the clock of who says so: the agent's in what an agent reports, otherwise the
-//! controller's.
+//! Times are milliseconds since 1970: `at_ms` on the clock of the controller that wrote the event, `agent_ms` on the
+//! agent's, whose clock may be anything.
 
 use std::{fmt, time::Duration};
 
@@ -46,6 +46,8 @@ pub enum Event {
         at_ms: u64,
         /// Which attempt.
         attempt: u32,
+        /// When, as the agent says.
+        agent_ms: u64,
         /// Its id on the agent's host.
         pid: u32,
         /// The host's boot id: with `pid` it tells one process from every other.
@@ -57,6 +59,8 @@ pub enum Event {
         at_ms: u64,
         /// Which attempt.
         attempt: u32,
+        /// When, as the agent says.
+        agent_ms: u64,
         /// How.
         outcome: Outcome,
         /// What it wrote to stdout.
@@ -194,6 +198,13 @@ pub struct LogPlace {
     "there is a job's event that this version does not know ({0}); run a version at least as new as the one that wrote it"
 )]
 pub struct UnknownEvent(String);
+
+impl UnknownEvent {
+    /// Because of `detail`.
+    pub fn new(detail: impl Into<String>) -> Self {
+        Self(detail.into())
+    }
+}
 
 impl Event {
     /// Its bytes.

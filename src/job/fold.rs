@@ -15,10 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Attempt, AttemptEnd, Cancel, Event, Hidden, JobId, LogPlace, Loss, Outcome, Returned, Spec, Started, State,
-    StreamEnd,
-};
+use super::{Attempt, AttemptEnd, Cancel, Event, Hidden, JobId, LogPlace, Loss, Returned, Spec, Started, State};
 use crate::id::AgentName;
 
 /// A job, as its events made it. Its bytes are part of snapshots and follow the rule of [`Event`].
@@ -136,11 +133,13 @@ impl Job {
                 if *log_key == self.log_key { Ok(Change::Nothing) } else { Err(Refused::Exists) }
             }
             Event::Assigned { at_ms, attempt, agent } => self.assigned(*at_ms, *attempt, agent),
-            Event::Started { at_ms, attempt, pid, boot } => {
-                self.started(*attempt, Started { at_ms: *at_ms, pid: *pid, boot: *boot })
+            Event::Started { agent_ms, attempt, pid, boot, .. } => {
+                self.started(*attempt, Started { agent_ms: *agent_ms, pid: *pid, boot: *boot })
             }
-            Event::Ended { at_ms, attempt, outcome, stdout, stderr } => {
-                self.ended(*at_ms, *attempt, outcome, [*stdout, *stderr])
+            Event::Ended { at_ms, attempt, agent_ms, outcome, stdout, stderr } => {
+                let outcome = outcome.clone();
+                let end = AttemptEnd::Ended { agent_ms: *agent_ms, outcome, stdout: *stdout, stderr: *stderr };
+                self.ended(*at_ms, *attempt, end)
             }
             Event::Lost { at_ms, attempt, reason } => self.lost(*at_ms, *attempt, *reason),
             Event::Retried { at_ms, attempt, reason } => self.retry(*at_ms, *attempt, *reason),
@@ -187,7 +186,9 @@ impl Job {
         }
     }
 
-    fn ended(&mut self, at_ms: u64, attempt: u32, outcome: &Outcome, [stdout, stderr]: [StreamEnd; 2]) -> Applied {
+    fn ended(&mut self, at_ms: u64, attempt: u32, end: AttemptEnd) -> Applied {
+        let AttemptEnd::Ended { outcome, .. } = &end else { return Ok(Change::Nothing) };
+        let state = State::from(outcome);
         let Some(current) = self.current(attempt)? else {
             let before = self.attempts.get(&attempt).and_then(|attempt| attempt.end.as_ref());
             return match before {
@@ -197,8 +198,8 @@ impl Job {
                 _ => Ok(Change::Nothing),
             };
         };
-        current.end = Some(AttemptEnd::Ended { at_ms, outcome: outcome.clone(), stdout, stderr });
-        self.finish(at_ms, State::from(outcome))
+        current.end = Some(end);
+        self.finish(at_ms, state)
     }
 
     fn lost(&mut self, at_ms: u64, attempt: u32, reason: Loss) -> Applied {
@@ -305,7 +306,7 @@ impl Job {
         self.submitted_ms
     }
 
-    /// When it ended, in milliseconds since 1970; by the agent's clock if the agent reported it.
+    /// When it ended, in milliseconds since 1970.
     pub fn ended_ms(&self) -> Option<u64> {
         self.ended_ms
     }

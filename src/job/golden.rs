@@ -74,12 +74,13 @@ fn golden() -> Vec<(Event, Vec<u8>)> {
     let ended = |outcome| Event::Ended {
         at_ms: 300,
         attempt: 1,
+        agent_ms: 5,
         outcome,
         stdout: StreamEnd { length: 300, sha256: [1; 32] },
         stderr: StreamEnd { length: 0, sha256: [2; 32] },
     };
     let ends = [&[0xac, 2][..], &[1; 32], &[0], &[2; 32]].concat();
-    let ended_bytes = |outcome: &[u8]| [&[1, 3, 0xac, 2, 1], outcome, &ends].concat();
+    let ended_bytes = |outcome: &[u8]| [&[1, 3, 0xac, 2, 1, 5], outcome, &ends].concat();
     let key = || Hidden::new([7; 32]);
     let not_started = Outcome::NotStarted { code: 127, message: "no".to_owned() };
     let lost = |reason| Event::Lost { at_ms: 1, attempt: 2, reason };
@@ -96,7 +97,10 @@ fn golden() -> Vec<(Event, Vec<u8>)> {
             [&[1, 0, 0], LEAST, &[7; 32], &[0]].concat(),
         ),
         (Event::Assigned { at_ms: 1, attempt: 2, agent: agent() }, vec![1, 1, 1, 2, 2, b'b', b'7']),
-        (Event::Started { at_ms: 1, attempt: 2, pid: 300, boot: 300 }, vec![1, 2, 1, 2, 0xac, 2, 0xac, 2]),
+        (
+            Event::Started { at_ms: 1, attempt: 2, agent_ms: 3, pid: 300, boot: 300 },
+            vec![1, 2, 1, 2, 3, 0xac, 2, 0xac, 2],
+        ),
         (ended(Outcome::Exited(255)), ended_bytes(&[0, 0xfe, 3])),
         (ended(Outcome::Signalled(9)), ended_bytes(&[1, 18])),
         (ended(Outcome::TimedOut), ended_bytes(&[2])),
@@ -140,7 +144,7 @@ fn jobs_have_the_bytes_that_they_always_had() {
         Job::open(&Event::Submitted { at_ms: 1, spec, log_key: Hidden::new([7; 32]), retry_of: None }).expect("first");
     for event in [
         Event::Assigned { at_ms: 2, attempt: 1, agent: agent() },
-        Event::Started { at_ms: 3, attempt: 1, pid: 5, boot: 6 },
+        Event::Started { at_ms: 9, attempt: 1, agent_ms: 3, pid: 5, boot: 6 },
         Event::Retried { at_ms: 4, attempt: 1, reason: Loss::ShimGone },
         Event::Assigned { at_ms: 5, attempt: 2, agent: agent() },
         Event::Logged { attempt: 2, place },

@@ -22,11 +22,18 @@ fn assigned(attempt: u32, to: &str) -> Event {
 }
 
 fn started(attempt: u32, pid: u32) -> Event {
-    Event::Started { at_ms: 3, attempt, pid, boot: 9 }
+    Event::Started { at_ms: 3, attempt, agent_ms: 33, pid, boot: 9 }
 }
 
 fn ended(attempt: u32, outcome: Outcome) -> Event {
-    Event::Ended { at_ms: 4, attempt, outcome, stdout: StreamEnd::default(), stderr: StreamEnd::default() }
+    Event::Ended {
+        at_ms: 4,
+        attempt,
+        agent_ms: 44,
+        outcome,
+        stdout: StreamEnd::default(),
+        stderr: StreamEnd::default(),
+    }
 }
 
 fn lost(attempt: u32) -> Event {
@@ -187,7 +194,7 @@ fn a_job_s_life_is_told_by_its_events() {
     assert_eq!(job.holder(), None);
     assert_eq!(job.attempts()[&1].end, Some(AttemptEnd::Lost { at_ms: 5, reason: Loss::ShimGone }));
     assert_eq!(job.attempts()[&2].agent, agent("b"));
-    assert_eq!(job.attempts()[&2].started, Some(Started { at_ms: 3, pid: 8, boot: 9 }));
+    assert_eq!(job.attempts()[&2].started, Some(Started { agent_ms: 33, pid: 8, boot: 9 }));
     assert_eq!(job.attempts()[&2].log, Some(LogPlace { partition: 1, first: 9, last: 30 }));
 }
 
