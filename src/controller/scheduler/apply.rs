@@ -32,7 +32,11 @@ impl Scheduler {
     /// An agent was added, with these labels. Without effect if there is one.
     pub fn apply_agent_added(&mut self, name: &AgentName, labels: &Labels) {
         if !self.agents.contains_key(name) {
-            self.agents.insert(name.clone(), Agent::new());
+            let mut agent = Agent::new();
+            // It may have been removed a moment ago, with assignments on their way to it.
+            let on_the_way = self.on_the_way.assignments.iter().filter(|(_, (_, to))| to == name);
+            agent.jobs.extend(on_the_way.map(|(id, _)| *id));
+            self.agents.insert(name.clone(), agent);
             self.lanes.set_agent(name, labels);
         }
     }
@@ -54,7 +58,7 @@ impl Scheduler {
     }
 
     fn apply_job(&mut self, now: Now, id: JobId, event: &job::Event) -> Result<Change, Refused> {
-        let mine = self.landed(now, id, event);
+        let mine = self.landed(id, event);
         let before = self.jobs.phase(id);
         let result = self.jobs.apply(id, event);
         match (before, self.jobs.phase(id)) {
@@ -72,12 +76,11 @@ impl Scheduler {
             (before, _) => {
                 if let Some(agent) = mine {
                     // It crossed the event that ended the job.
-                    let lanes = self.vacate(id, &agent);
+                    let mut lanes = self.vacate(id, &agent);
                     if before == Phase::Queued {
-                        self.enqueue(now, id);
+                        lanes.extend(self.push(id));
                     }
-                    self.refresh(now, &agent);
-                    self.place(now, &lanes);
+                    self.refresh_with(now, &agent, lanes);
                 }
             }
         }
@@ -85,7 +88,7 @@ impl Scheduler {
     }
 
     /// The event is not on its way any more. Returns the agent if it is an assignment of ours.
-    fn landed(&mut self, now: Now, id: JobId, event: &job::Event) -> Option<AgentName> {
+    fn landed(&mut self, id: JobId, event: &job::Event) -> Option<AgentName> {
         let way = &mut self.on_the_way;
         match event {
             job::Event::Assigned { attempt, agent, .. } => {
@@ -99,7 +102,7 @@ impl Scheduler {
             | job::Event::Returned { attempt, .. } => drop(way.ends.remove(&(id, *attempt))),
             job::Event::Logged { attempt, .. } => {
                 if let Some(Some(later)) = way.logs.remove(&(id, *attempt)) {
-                    self.propose_log(now, id, *attempt, later);
+                    self.propose_log(id, *attempt, later);
                 }
             }
             job::Event::Submitted { .. } | job::Event::CancelRequested { .. } | job::Event::DeadlineSet { .. } => {}
@@ -118,11 +121,13 @@ impl Scheduler {
             }
             return;
         };
+        let told = agent.session;
         agent.jobs.insert(id);
+        self.note_room(name);
         if !self.leading {
             return;
         }
-        if agent.session {
+        if told {
             self.order(name, id, attempt, Order::Start);
         } else {
             self.give_back(now, id, Returned::NeverTold);
@@ -131,34 +136,32 @@ impl Scheduler {
 
     /// The agent has the job no more.
     fn left(&mut self, now: Now, id: JobId, attempt: u32, name: &AgentName, again: bool, event: &job::Event) {
-        let lanes = self.vacate(id, name);
-        let told = !matches!(event, job::Event::Returned { reason: Returned::NeverTold, .. });
+        let mut lanes = self.vacate(id, name);
+        let (returned, farewell) = farewell(event);
         if let Some(agent) = self.agents.get_mut(name) {
-            if self.leading && told && matches!(event, job::Event::Returned { .. }) {
+            if self.leading && returned && farewell.is_some() {
                 let until = now.elapsed + PAUSE;
                 if let Some(before) = agent.paused.replace(until) {
                     self.paused.remove(&(before, name.clone()));
                 }
                 self.paused.insert((until, name.clone()));
             }
-            if told && agent.session {
-                // A loss was not always told by the agent: what it has of it must end.
-                let by_agent = !matches!(event, job::Event::Lost { reason: Loss::Deadline | Loss::NoTrace, .. })
-                    && !matches!(event, job::Event::Retried { reason: Loss::Deadline | Loss::NoTrace, .. });
-                let cancel = self.jobs.job(id).map(|job| job.spec().cancel).unwrap_or_default();
-                let order = if by_agent { Order::Release } else { Order::Cancel(cancel) };
-                self.order(name, id, attempt, order);
+            match farewell {
+                Some(Farewell::Release) if agent.session => self.order(name, id, attempt, Order::Release),
+                Some(Farewell::End) if agent.session => {
+                    agent.strays.insert((id, attempt));
+                    let cancel = self.jobs.job(id).map(|job| job.spec().cancel).unwrap_or_default();
+                    self.order(name, id, attempt, Order::Cancel(cancel));
+                }
+                _ => {}
             }
         }
-        // Others first: they waited while it had its turn.
-        self.note_room(name);
         if again {
-            self.enqueue(now, id);
+            lanes.extend(self.push(id));
         } else {
             self.expire(now);
         }
-        self.refresh(now, name);
-        self.place(now, &lanes);
+        self.refresh_with(now, name, lanes);
     }
 
     /// Something about a job that is with an agent.
@@ -187,7 +190,7 @@ impl Scheduler {
         match self.jobs.phase(id) {
             Phase::Queued => self.enqueue(now, id),
             Phase::Placed(agent, _) => {
-                self.enqueue(now, id);
+                self.push(id);
                 self.dequeue(id, true);
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.jobs.insert(id);
@@ -239,5 +242,27 @@ impl Scheduler {
         if is_live && self.on_the_way.ends.insert((id, attempt)) {
             self.events.push_back(Event::Job { id, event });
         }
+    }
+}
+
+/// What an agent is told that has the job no more.
+enum Farewell {
+    /// It said itself that the attempt is over.
+    Release,
+    /// It was not asked, and may still have the attempt.
+    End,
+}
+
+/// Whether the job was returned, and what its agent is told. Nothing if the agent can't have anything of it.
+fn farewell(event: &job::Event) -> (bool, Option<Farewell>) {
+    match event {
+        job::Event::Returned { reason: Returned::NeverTold, .. } => (true, None),
+        job::Event::Returned { .. } => (true, Some(Farewell::Release)),
+        job::Event::Lost { reason, .. } | job::Event::Retried { reason, .. } => match reason {
+            Loss::ShimGone | Loss::HostRebooted => (false, Some(Farewell::Release)),
+            Loss::Deadline | Loss::AgentRemoved => (false, Some(Farewell::End)),
+            Loss::NoTrace => (false, None),
+        },
+        _ => (false, Some(Farewell::Release)),
     }
 }

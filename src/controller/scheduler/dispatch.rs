@@ -11,17 +11,22 @@ use crate::{
 impl Scheduler {
     /// The job waits, and goes at once if it can.
     pub(super) fn enqueue(&mut self, now: Now, id: JobId) {
-        let Some(place) = self.jobs.job(id).map(Job::spec).map(|spec| Place {
+        let lane = self.push(id);
+        self.place(now, &lane.into_iter().collect());
+    }
+
+    /// The job waits, in this lane.
+    pub(super) fn push(&mut self, id: JobId) -> Option<LaneId> {
+        let spec = self.jobs.job(id)?.spec();
+        let place = Place {
             lane: self.lanes.enter(&spec.target),
             priority: spec.priority,
             submitter: spec.submitter.as_str().into(),
             key: spec.concurrency.as_deref().map(Into::into),
-        }) else {
-            return;
         };
         let lane = place.lane;
         self.queue.push(id, place);
-        self.place(now, &BTreeSet::from([lane]));
+        Some(lane)
     }
 
     /// The job, which waits, does so no more: it is under way, or not wanted.
@@ -39,12 +44,16 @@ impl Scheduler {
 
     /// The agent's room may be another than before: fills it.
     pub(super) fn refresh(&mut self, now: Now, name: &AgentName) {
+        self.refresh_with(now, name, BTreeSet::new());
+    }
+
+    /// [`refresh`](Self::refresh) and [`place`](Self::place) in one, so that who is first is first in both.
+    pub(super) fn refresh_with(&mut self, now: Now, name: &AgentName, mut lanes: BTreeSet<LaneId>) {
         self.note_room(name);
-        while self.leading && self.lanes.free(name) > 0 {
-            let (queue, lanes) = (&mut self.queue, &self.lanes);
-            let Some(next) = lanes.of_agent(name).filter_map(|lane| queue.best(lane)).min() else { return };
-            self.assign(now, next.id, name.clone());
+        if self.lanes.free(name) > 0 {
+            lanes.extend(self.lanes.of_agent(name));
         }
+        self.place(now, &lanes);
     }
 
     /// Jobs of these lanes may go that could not before.

@@ -6,11 +6,14 @@ use super::{Event, Now, Order, Report, Scheduler, Session};
 use crate::{
     api::AgentState,
     id::AgentName,
-    job::{self, Job, JobId, LogPlace, Loss, Returned, State},
+    job::{self, Job, JobId, LogPlace, Loss, Outcome, Returned, State},
 };
 
+/// The longest message of an agent that is journalled, in characters.
+const MAX_MESSAGE: usize = 500;
+
 impl Scheduler {
-    /// This controller leads from now on. `partition_of` says on which partition an agent's control lane is.
+    /// This controller leads from now on; nothing about agents' sessions comes before. `partition_of` says on which partition an agent's control lane is.
     pub fn handle_leading(&mut self, now: Now, partition_of: impl Fn(&AgentName) -> u32) {
         self.leading = true;
         for (name, agent) in &mut self.agents {
@@ -19,7 +22,13 @@ impl Scheduler {
         let placed: Vec<(JobId, AgentName)> =
             self.jobs.iter().filter_map(|(id, job)| Some((id, job.holder()?.0.clone()))).collect();
         for (id, name) in placed {
-            if self.agents.contains_key(&name) { self.arm(id, &name) } else { self.lose(now, id, Loss::AgentRemoved) }
+            match self.agents.get_mut(&name) {
+                Some(agent) => {
+                    agent.jobs.insert(id);
+                    self.arm(id, &name);
+                }
+                None => self.lose(now, id, Loss::AgentRemoved),
+            }
         }
         self.expire(now);
     }
@@ -37,7 +46,7 @@ impl Scheduler {
         let mut held = BTreeSet::new();
         for (id, attempt, report) in session.inventory {
             held.insert((id, attempt));
-            self.handle_report(now, name, id, attempt, report);
+            self.take_report(now, name, id, attempt, report);
         }
         for id in jobs {
             self.deadlines.disarm(id);
@@ -113,6 +122,12 @@ impl Scheduler {
 
     /// The agent says so about an attempt. Without effect if it has no session.
     pub fn handle_report(&mut self, now: Now, name: &AgentName, id: JobId, attempt: u32, report: Report) {
+        self.take_report(now, name, id, attempt, report);
+        self.refresh(now, name);
+    }
+
+    /// Changes what room the agent has, and does not fill it: what else the agent has may not be known yet.
+    fn take_report(&mut self, now: Now, name: &AgentName, id: JobId, attempt: u32, report: Report) {
         let Some(agent) = self.agents.get_mut(name) else { return };
         if !agent.session {
             return;
@@ -121,7 +136,7 @@ impl Scheduler {
         if let Report::Logged(place) = report {
             let theirs = job.and_then(|job| job.attempts().get(&attempt)).is_some_and(|attempt| attempt.agent == *name);
             if theirs {
-                self.propose_log(now, id, attempt, place);
+                self.propose_log(id, attempt, place);
             }
             return;
         }
@@ -142,7 +157,6 @@ impl Scheduler {
             }
         };
         self.order(name, id, attempt, order);
-        self.refresh(now, name);
     }
 
     fn report_current(&mut self, now: Now, id: JobId, attempt: u32, report: Report) {
@@ -150,21 +164,25 @@ impl Scheduler {
         match report {
             Report::Claimed | Report::Logged(_) => {}
             Report::Started { agent_ms, pid, boot } => {
-                let known = self.jobs.job(id).is_some_and(|job| job.state() == State::Running);
-                if !known && self.leading && self.on_the_way.starts.insert((id, attempt)) {
+                if !self.has_started(id, attempt) && self.on_the_way.starts.insert((id, attempt)) {
                     let event = job::Event::Started { at_ms, attempt, agent_ms, pid, boot };
                     self.events.push_back(Event::Job { id, event });
                 }
             }
-            Report::Ended { agent_ms, outcome, stdout, stderr } => {
+            Report::Ended { agent_ms, mut outcome, stdout, stderr } => {
+                if let Outcome::NotStarted { message, .. } = &mut outcome {
+                    *message = message.chars().take(MAX_MESSAGE).collect();
+                }
                 self.propose_end(id, job::Event::Ended { at_ms, attempt, agent_ms, outcome, stdout, stderr });
             }
             Report::Lost(reason) => self.lose(now, id, reason),
+            // Of one that runs the fold would refuse it.
+            Report::Returned(_) if self.has_started(id, attempt) => {}
             Report::Returned(reason) => self.give_back(now, id, reason),
         }
     }
 
-    pub(super) fn propose_log(&mut self, _: Now, id: JobId, attempt: u32, place: LogPlace) {
+    pub(super) fn propose_log(&mut self, id: JobId, attempt: u32, place: LogPlace) {
         let known = self.jobs.job(id).and_then(|job| job.attempts().get(&attempt)).and_then(|attempt| attempt.log);
         if known.is_some_and(|known| known.merged(place) == known) {
             return;
@@ -181,19 +199,23 @@ impl Scheduler {
     /// What the journal says of the agent's job against what the agent has.
     fn compare(&mut self, now: Now, name: &AgentName, id: JobId, held: &BTreeSet<(JobId, u32)>) {
         let Some(job) = self.jobs.job(id) else { return };
-        let (state, cancel) = (job.state(), job.cancel().map(|request| request.cancel));
+        let cancel = job.cancel().map(|request| request.cancel);
         let Some((holder, attempt)) = job.holder() else { return };
         if holder != name {
             return;
         }
-        let started = state == State::Running || self.on_the_way.starts.contains(&(id, attempt));
-        match (held.contains(&(id, attempt)), started, cancel) {
+        match (held.contains(&(id, attempt)), self.has_started(id, attempt), cancel) {
             (true, _, Some(cancel)) => self.order(name, id, attempt, Order::Cancel(cancel)),
             (true, _, None) => {}
             (false, true, _) => self.lose(now, id, Loss::NoTrace),
             (false, false, Some(_)) => self.give_back(now, id, Returned::Unwanted),
             (false, false, None) => self.order(name, id, attempt, Order::Start),
         }
+    }
+
+    fn has_started(&self, id: JobId, attempt: u32) -> bool {
+        let is_running = self.jobs.job(id).is_some_and(|job| job.state() == State::Running);
+        is_running || self.on_the_way.starts.contains(&(id, attempt))
     }
 
     /// The agent may have become reachable, or not reachable.

@@ -5,8 +5,9 @@
 //! submitter the oldest job.
 //!
 //! Why the fewest under way, and not weighted turns: jobs last between a second and a day, so that turns would give all
-//! slots to who has the long ones, while what colleagues see and compare is who holds the slots now. It also needs no history:
-//! a new controller knows it from the journal.
+//! slots to who has the long ones, while what colleagues see and compare is who holds the slots now. A new controller
+//! knows it from the journal. Who was served when only decides between equals, and is kept in memory; who comes for the
+//! first time counts as served just now, so that a stream of newcomers starves nobody.
 //!
 //! Of the jobs with the same concurrency key only the first of each lane, priority and submitter is offered, and none while
 //! one is under way.
@@ -49,11 +50,18 @@ pub struct Rank {
     pub id: JobId,
 }
 
+/// How many submitters without jobs are remembered, so that one who submits a job at a time waits no longer than others.
+const DEPARTED: usize = 1024;
+
 /// The queued jobs, and the share that everybody has of those under way.
 #[derive(Debug, Default)]
 pub struct Queue {
     lanes: BTreeMap<LaneId, BTreeMap<Reverse<u8>, Bucket>>,
     shares: BTreeMap<Arc<str>, Share>,
+    /// When submitters were served last who have no jobs here.
+    departed: BTreeMap<Arc<str>, u64>,
+    /// The same by that time.
+    departures: BTreeSet<(u64, Arc<str>)>,
     keys: BTreeMap<Arc<str>, Key>,
     waiting: BTreeMap<JobId, Place>,
     under_way: BTreeMap<JobId, Place>,
@@ -206,16 +214,13 @@ impl Queue {
 
     fn offer(&mut self, id: JobId, place: &Place) {
         self.step();
-        let priority = Reverse(place.priority);
+        self.share(&place.submitter);
+        let (priority, submitter) = (Reverse(place.priority), &place.submitter);
         let bucket = self.lanes.entry(place.lane).or_default().entry(priority).or_default();
-        bucket.jobs.entry(place.submitter.clone()).or_default().insert(id);
-        if !self.shares.contains_key(&place.submitter) {
-            self.tick += 1;
-            self.shares.insert(place.submitter.clone(), Share { served: self.tick, ..Share::default() });
-        }
-        let share = self.shares.get_mut(&place.submitter).expect("just made");
+        bucket.jobs.entry(submitter.clone()).or_default().insert(id);
+        let share = self.shares.get_mut(submitter).expect("just made");
         if share.buckets.insert((place.lane, priority)) {
-            bucket.order.insert((share.under_way, share.served, place.submitter.clone()));
+            bucket.order.insert((share.under_way, share.served, submitter.clone()));
         }
     }
 
@@ -233,9 +238,6 @@ impl Queue {
         if let Some(share) = self.shares.get_mut(&place.submitter) {
             bucket.order.remove(&(share.under_way, share.served, place.submitter.clone()));
             share.buckets.remove(&(place.lane, priority));
-            if share.under_way == 0 && share.buckets.is_empty() {
-                self.shares.remove(&place.submitter);
-            }
         }
         if bucket.jobs.is_empty() {
             lane.remove(&priority);
@@ -243,10 +245,31 @@ impl Queue {
                 self.lanes.remove(&place.lane);
             }
         }
+        self.tidy_share(&place.submitter);
     }
 
     fn share(&mut self, submitter: &Arc<str>) -> &Share {
-        self.shares.entry(submitter.clone()).or_default()
+        if !self.shares.contains_key(submitter) {
+            self.tick += 1;
+            let served = self.departed.remove(submitter).unwrap_or(self.tick);
+            self.departures.remove(&(served, submitter.clone()));
+            self.shares.insert(submitter.clone(), Share { served, ..Share::default() });
+        }
+        &self.shares[submitter]
+    }
+
+    /// Who has no jobs here is remembered apart.
+    fn tidy_share(&mut self, submitter: &Arc<str>) {
+        let share = self.shares.get(submitter);
+        let Some(served) = share.filter(|s| s.under_way == 0 && s.buckets.is_empty()).map(|s| s.served) else { return };
+        self.shares.remove(submitter);
+        self.departed.insert(submitter.clone(), served);
+        self.departures.insert((served, submitter.clone()));
+        if self.departures.len() > DEPARTED
+            && let Some((_, oldest)) = self.departures.pop_first()
+        {
+            self.departed.remove(&oldest);
+        }
     }
 
     fn set_share(&mut self, submitter: &Arc<str>, under_way: u32, served: u64) {
@@ -254,9 +277,6 @@ impl Queue {
         let (before, after) = ((share.under_way, share.served), (under_way, served));
         (share.under_way, share.served) = after;
         let buckets = share.buckets.clone();
-        if under_way == 0 && buckets.is_empty() {
-            self.shares.remove(submitter);
-        }
         for (lane, priority) in buckets {
             self.step();
             let bucket = self.lanes.get_mut(&lane).and_then(|lane| lane.get_mut(&priority));
@@ -264,6 +284,7 @@ impl Queue {
             bucket.order.remove(&(before.0, before.1, submitter.clone()));
             bucket.order.insert((after.0, after.1, submitter.clone()));
         }
+        self.tidy_share(submitter);
     }
 
     fn tidy_key(&mut self, place: &Place) {
