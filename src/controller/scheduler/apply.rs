@@ -171,11 +171,10 @@ impl Scheduler {
             return;
         };
         let name = name.clone();
+        let has_session = self.agents.get(&name).is_some_and(|agent| agent.session);
         match (event, cancel) {
-            (job::Event::CancelRequested { .. }, Some(cancel)) => {
-                if self.agents.get(&name).is_some_and(|agent| agent.session) {
-                    self.order(&name, id, attempt, Order::Cancel(cancel));
-                }
+            (job::Event::CancelRequested { .. }, Some(cancel)) if has_session => {
+                self.order(&name, id, attempt, Order::Cancel(cancel));
             }
             (job::Event::DeadlineSet { .. }, _) => {
                 self.arm(id, &name);

@@ -67,14 +67,13 @@ impl Scheduler {
         }
     }
 
-    /// The agent has the job no more, and others may take its place.
+    /// The agent has the job no more. Returns the lanes in which others may go now, beside the agent's.
     pub(super) fn vacate(&mut self, id: JobId, name: &AgentName) -> BTreeSet<LaneId> {
         self.deadlines.disarm(id);
         if let Some(agent) = self.agents.get_mut(name) {
             agent.jobs.remove(&id);
         }
-        let lanes = self.queue.finish(id);
-        lanes
+        self.queue.finish(id)
     }
 
     /// Tells the lanes how much room the agent has.

@@ -89,10 +89,13 @@ struct Share {
     buckets: BTreeSet<(LaneId, Reverse<u8>)>,
 }
 
+/// Lane, priority and submitter: jobs in which only their age tells who is first.
+type Slot = (LaneId, Reverse<u8>, Arc<str>);
+
 #[derive(Debug, Default)]
 struct Key {
     under_way: BTreeSet<JobId>,
-    waiting: BTreeMap<(LaneId, Reverse<u8>, Arc<str>), BTreeSet<JobId>>,
+    waiting: BTreeMap<Slot, BTreeSet<JobId>>,
 }
 
 impl Queue {
@@ -306,7 +309,7 @@ impl Queue {
 impl Key {
     /// The jobs that are offered while none is under way.
     fn firsts(&self) -> Vec<(JobId, Place)> {
-        let first = |((lane, priority, submitter), jobs): (&(LaneId, Reverse<u8>, Arc<str>), &BTreeSet<JobId>)| {
+        let first = |((lane, priority, submitter), jobs): (&Slot, &BTreeSet<JobId>)| {
             let place = Place { lane: *lane, priority: priority.0, submitter: submitter.clone(), key: None };
             jobs.first().map(|id| (*id, place))
         };

@@ -34,11 +34,14 @@ fn a_silent_agent_gets_nothing_new() {
     assert!(world.holder(id).is_some());
 }
 
+/// Whether it runs, whether it is to be cancelled, what the agent has; what it is told, and the state after that.
+type Row = (bool, bool, Option<Report>, &'static [&'static str], State);
+
 #[test]
 fn what_an_agent_is_told_again_depends_on_what_it_has() {
     // What the journal says, what the agent has, and what follows.
     #[rustfmt::skip]
-    let table: [(bool, bool, Option<Report>, &[&str], State); 8] = [
+    let table: [Row; 8] = [
         (false, false, None,                    &["a start 1/1"],     State::Assigned),
         (false, false, Some(Report::Claimed),   &[],                  State::Assigned),
         (false, false, Some(started()),         &[],                  State::Running),
