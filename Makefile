@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 RK := $(CARGO_TARGET_DIR)/release/rk
 
 # Each feature alone, and the sets that are shipped. Features only add, so the rest follows.
-FEATURE_SETS := kafka link broker agent controller http cli agent,cli controller,cli default
+FEATURE_SETS := kafka link bytelog broker agent controller http cli agent,cli controller,cli default
 
 .PHONY: help
 help: ## list the targets
@@ -76,7 +76,7 @@ test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs 
 	@touch .kafka
 
 # Coverage-guided, on stable Rust: libFuzzer's flags by hand instead of cargo-fuzz and a nightly compiler.
-FUZZ_TARGETS := packet journal_record
+FUZZ_TARGETS := packet journal_record log_record
 SECONDS ?= 10
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \

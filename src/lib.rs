@@ -8,6 +8,7 @@
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
+//! | `bytelog` | durable byte streams in a topic: the output of jobs |
 //! | `journal` | the controller's state as an event log in a topic |
 //! | `agent` | what runs on a machine that can only dial out |
 //! | `controller` | registry, store, HTTP |
@@ -31,6 +32,8 @@ pub mod agent;
 pub mod api;
 #[cfg(feature = "broker")]
 pub mod broker;
+#[cfg(feature = "bytelog")]
+pub mod bytelog;
 #[cfg(feature = "broker")]
 pub mod certs;
 #[cfg(feature = "cli")]

@@ -35,6 +35,11 @@ impl Prefix {
     pub fn journal(&self) -> String {
         format!("{self}.journal")
     }
+
+    /// The output of jobs.
+    pub fn logs(&self) -> String {
+        format!("{self}.logs")
+    }
 }
 
 impl Default for Prefix {
