@@ -259,6 +259,10 @@ impl Lane {
             counts.repeated += length;
             at += length;
         }
+        if self.ended {
+            // Behind the end nothing counts.
+            return differs || !piece.bytes.is_empty();
+        }
         while !piece.bytes.is_empty() {
             let before = self.pending.range(..=at).next_back();
             if let Some((&from, there)) = before.filter(|(from, there)| *from + there.bytes.len() as u64 > at) {

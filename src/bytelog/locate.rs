@@ -32,8 +32,6 @@ const ONE_BATCH: usize = 1;
 const WAIT: Duration = Duration::from_millis(500);
 /// Without a hint the last records are looked for in the last so many offsets, then in four times as many, and so on.
 const WINDOW: i64 = 64;
-/// How many batches that lead nowhere are gone over.
-const DETOURS: usize = 16;
 /// The most bytes that a tail is made of.
 const TAIL_BYTES: usize = 16 << 20;
 /// What a record takes in memory besides its bytes, about.
@@ -55,13 +53,18 @@ impl Located {
 }
 
 /// Records that were found, by offset.
-#[derive(Default)]
 struct Found {
     records: BTreeMap<i64, Opened>,
     bytes: usize,
+    /// From here on to the end everything was read.
+    from: i64,
 }
 
 impl Found {
+    fn new(from: i64) -> Self {
+        Self { records: BTreeMap::new(), bytes: 0, from }
+    }
+
     fn insert(&mut self, offset: i64, record: Opened) {
         if matches!(record.meta.body, Body::Index(_)) || self.records.contains_key(&offset) {
             return;
@@ -70,21 +73,36 @@ impl Found {
         self.records.insert(offset, record);
     }
 
+    /// Drops the first ones if they are too many.
+    fn trim(&mut self) {
+        while self.is_full()
+            && self.records.len() > 1
+            && let Some((offset, record)) = self.records.pop_first()
+        {
+            self.from = self.from.max(offset + 1);
+            self.bytes -= record.bytes.len() + RECORD;
+        }
+    }
+
+    /// How many lines end in what was written from `start` on.
+    fn lines(&self, start: Positions, only: Option<Stream>) -> u64 {
+        tail::lines(self.records.values().filter(|record| record.offset >= start[record.stream]), only)
+    }
+
     fn is_full(&self) -> bool {
         self.bytes >= TAIL_BYTES
     }
 
     /// The one that was written first.
-    fn first(&self) -> Option<(i64, &Opened)> {
-        self.records
-            .iter()
-            .map(|(offset, record)| (*offset, record))
-            .min_by_key(|(offset, record)| (order(record), *offset))
+    fn first(&self) -> Option<(i64, Opened)> {
+        let first = self.records.iter().min_by_key(|(offset, record)| (order(record), **offset));
+        first.map(|(offset, record)| (*offset, record.clone()))
     }
 
-    /// The one that was written last.
-    fn last(&self) -> Option<&Opened> {
-        self.records.values().max_by_key(|record| order(record))
+    /// The one that was written last: where two shippers run at once, the one that is ahead has written all before it.
+    fn last(&self) -> Option<(i64, Opened)> {
+        let last = self.records.iter().max_by_key(|(offset, record)| (order(record), -**offset));
+        last.map(|(offset, record)| (*offset, record.clone()))
     }
 }
 
@@ -102,28 +120,36 @@ pub(super) async fn tail(
     only: Option<Stream>,
 ) -> Result<Located, Error> {
     let mut found = newest(source, &range, last).await?;
-    let Some(newest) = found.last() else { return Ok(Located::at(Positions::default(), range.end)) };
-    let rewind = pointer(newest, source, &range).or(Some(range.start));
+    let Some(mut back) = found.last() else { return Ok(Located::at(Positions::default(), range.end)) };
     let (mut goal, mut all) = (lines, false);
     let (assembler, mut events, whole) = loop {
-        while !all && !found.is_full() && tail::lines(found.records.values(), only) <= goal {
-            if step_back(source, &range, &mut found).await? {
+        while !all && !found.is_full() && found.lines(back.1.meta.before, only) <= goal {
+            if let Some(before) = step_back(source, &range, &back, &mut found).await? {
+                back = before;
                 continue;
             }
             all = true;
             // The first batches of a log point to nothing, and one that points to what is gone does not know the rest.
-            if found.first().is_some_and(|(_, first)| first.meta.before != Positions::default()) {
+            if back.1.meta.before != Positions::default() {
+                found.from = range.start;
                 scan(source, range.clone(), &mut found).await?;
+                back = found.first().unwrap_or(back);
             }
         }
-        let mut made = assemble(source, &found);
-        if !made.2
-            && let Some((offset, first)) = found.first()
-        {
+        let mut made = assemble(source, &found, back.1.meta.before);
+        if !made.2 {
             // Some were passed over: everything between is read, and that is that.
-            let from = first.meta.batch.unwrap_or(range.start).clamp(range.start, offset.max(range.start));
+            let from = pointer(&back.1, source, &range).unwrap_or(range.start);
             scan(source, from..range.end, &mut found).await?;
-            made = assemble(source, &found);
+            made = assemble(source, &found, back.1.meta.before);
+        }
+        if !made.2 && !all {
+            // A shipper that was ahead for a while may have written further in front.
+            all = true;
+            found.from = range.start;
+            scan(source, range.clone(), &mut found).await?;
+            back = found.first().unwrap_or(back);
+            made = assemble(source, &found, back.1.meta.before);
         }
         // Records that came twice were counted twice.
         let missing = lines.saturating_add(1).saturating_sub(tail::shown_lines(&made.1, only));
@@ -133,7 +159,7 @@ pub(super) async fn tail(
         goal = goal.saturating_add(missing);
     };
     tail::cut(&mut events, lines, only);
-    Ok(Located { assembler, position: range.end, rewind: rewind.filter(|_| whole), events })
+    Ok(Located { assembler, position: range.end, rewind: whole.then_some(range.start), events })
 }
 
 /// From what was written at `time` on.
@@ -145,28 +171,30 @@ pub(super) async fn since(
 ) -> Result<Located, Error> {
     let mut found = newest(source, &range, last).await?;
     let start = Located::at(Positions::default(), range.start);
+    let Some(mut back) = found.last() else { return Ok(start) };
     loop {
-        let Some((_, first)) = found.first() else { return Ok(start) };
-        if first.meta.body.time().is_some_and(|first| first <= time) {
-            return Ok(from(first, source, &range).unwrap_or(start));
+        let meta = &back.1.meta;
+        // What is in front of it may be of the same time.
+        if meta.body.time().is_some_and(|first| first < time) {
+            return Ok(from(&back.1, source, &range).unwrap_or(start));
         }
-        if let Some(index) = first.meta.index {
+        if let Some(index) = meta.index {
             return Ok(over_indexes(source, &range, index, time).await?.unwrap_or(start));
         }
-        if !step_back(source, &range, &mut found).await? {
-            return Ok(start);
+        match step_back(source, &range, &back, &mut found).await? {
+            Some(before) => back = before,
+            None => return Ok(start),
         }
-        let last = found.first().map(|(offset, _)| offset);
-        found.records.retain(|offset, _| Some(*offset) == last);
     }
 }
 
 /// Reading so that every byte from `record` on comes; none if only the beginning will do.
 fn from(record: &Opened, source: &Source, range: &Range<i64>) -> Option<Located> {
-    Some(Located::at(record.meta.before, pointer(record, source, range)?))
+    let located = Located::at(record.meta.before, pointer(record, source, range)?);
+    Some(Located { rewind: Some(range.start), ..located })
 }
 
-/// Goes back from index to index to the first that begins at `time` or before.
+/// Goes back from index to index to the first that begins before `time`.
 async fn over_indexes(
     source: &mut Source,
     range: &Range<i64>,
@@ -179,15 +207,15 @@ async fn over_indexes(
         let found = page.into_iter().find(|(offset, _)| *offset == index);
         let Some(Opened { meta, .. }) = found.map(|(_, record)| record) else { break };
         let Body::Index(points) = meta.body else { break };
-        let begins = points.first().is_some_and(|point| point.time <= time);
-        target = points.iter().take_while(|point| point.time <= time).last().or(points.first()).copied();
+        let begins = points.first().is_some_and(|point| point.time < time);
+        target = points.iter().take_while(|point| point.time < time).last().or(points.first()).copied();
         match meta.index {
             // Indexes lead back, and nowhere else.
             Some(before) if !begins && before < index => index = before,
             _ => break,
         }
     }
-    let Some(point) = target.filter(|point| point.time <= time && range.contains(&point.offset)) else {
+    let Some(point) = target.filter(|point| point.time < time && range.contains(&point.offset)) else {
         return Ok(None);
     };
     let page = page(source, point.offset, range).await?;
@@ -195,47 +223,58 @@ async fn over_indexes(
     Ok(record.and_then(|(_, record)| from(record, source, range)))
 }
 
-/// What was appended last, all of it from some offset on to the end.
+/// What was written last, and all that was appended from some offset on. What was appended last need not be that: it may be
+/// a late copy. So everything is read from where the found ones point back to.
 async fn newest(source: &mut Source, range: &Range<i64>, hint: Option<i64>) -> Result<Found, Error> {
-    let mut found = Found::default();
+    let mut found = Found::new(range.end);
     let mut upto = range.end;
     if let Some(hint) = hint.filter(|hint| range.contains(hint)) {
+        found.from = hint;
         scan(source, hint..upto, &mut found).await?;
         upto = hint;
     }
     let mut window = WINDOW;
     while found.records.is_empty() && upto > range.start {
         let from = upto.saturating_sub(window).max(range.start);
+        found.from = from;
         scan(source, from..upto, &mut found).await?;
         upto = from;
         window = window.saturating_mul(4);
     }
+    while let Some((_, last)) = found.last() {
+        let from = pointer(&last, source, range).unwrap_or(range.start);
+        if from >= found.from {
+            break;
+        }
+        let upto = std::mem::replace(&mut found.from, from);
+        scan(source, from..upto, &mut found).await?;
+        if found.is_full() {
+            break;
+        }
+    }
     Ok(found)
 }
 
-/// Goes back by one batch, and fills the hole between if there is one. Returns whether that was possible.
-async fn step_back(source: &mut Source, range: &Range<i64>, found: &mut Found) -> Result<bool, Error> {
-    let Some((offset, first)) = found.first() else { return Ok(false) };
-    let (before, at) = (first.meta.before, order(first));
-    let mut pointer = pointer(first, source, range);
-    // A shipper that started again may point to a batch of its predecessor's that comes behind its own first one.
-    for _ in 0..DETOURS {
-        let Some(batch) = pointer else { return Ok(false) };
-        let page = page(source, batch, range).await?;
-        pointer = page.iter().filter_map(|(_, record)| self::pointer(record, source, range)).min();
-        let earlier: Vec<_> = page.into_iter().filter(|(_, record)| order(record) < at).collect();
-        if earlier.is_empty() {
-            pointer = pointer.filter(|next| *next < batch);
-            continue;
-        }
-        let joins = earlier.iter().any(|(_, record)| record.after() == before);
-        earlier.into_iter().for_each(|(offset, record)| found.insert(offset, record));
-        if !joins && batch < offset {
-            scan(source, batch..offset, found).await?;
-        }
-        return Ok(true);
+/// Goes back from `back` by one batch, and fills the hole between if there is one. Returns the batch's first record; none
+/// if that was not possible.
+async fn step_back(
+    source: &mut Source,
+    range: &Range<i64>,
+    back: &(i64, Opened),
+    found: &mut Found,
+) -> Result<Option<(i64, Opened)>, Error> {
+    let Some(batch) = pointer(&back.1, source, range).filter(|batch| *batch < back.0) else { return Ok(None) };
+    if batch >= found.from {
+        return Ok(found.records.get(&batch).map(|record| (batch, record.clone())));
     }
-    Ok(false)
+    let page = page(source, batch, range).await?;
+    let Some(first) = page.iter().find(|(offset, _)| *offset == batch).cloned() else { return Ok(None) };
+    let joins = page.iter().any(|(_, record)| record.after() == back.1.meta.before);
+    page.into_iter().for_each(|(offset, record)| found.insert(offset, record));
+    if !joins {
+        scan(source, batch..back.0, found).await?;
+    }
+    Ok(Some(first))
 }
 
 /// Where `record` points back to, if that is still there.
@@ -274,20 +313,13 @@ async fn scan(source: &mut Source, range: Range<i64>, found: &mut Found) -> Resu
                 found.insert(offset, record);
             }
         }
-        while found.is_full()
-            && found.records.len() > 1
-            && let Some((offset, record)) = found.records.pop_first()
-        {
-            debug_assert!(offset < position);
-            found.bytes -= record.bytes.len() + RECORD;
-        }
+        found.trim();
     }
     Ok(())
 }
 
-/// The events of what was found, and whether nothing is missing between.
-fn assemble(source: &Source, found: &Found) -> (Assembler, VecDeque<Event>, bool) {
-    let start = found.first().map_or(Positions::default(), |(_, first)| first.meta.before);
+/// The events from `start` on of what was found, and whether nothing is missing between.
+fn assemble(source: &Source, found: &Found, start: Positions) -> (Assembler, VecDeque<Event>, bool) {
     let (mut assembler, mut events, mut whole) = (Assembler::new(start), VecDeque::new(), true);
     for record in found.records.values() {
         let same_topic = is_of_topic(&record.meta, source.topic_id());

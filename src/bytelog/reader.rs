@@ -66,7 +66,9 @@ pub struct Options {
     pub only: Option<Stream>,
     /// An offset that no record of the attempt lies in front of, if one is known: nothing before it is read.
     pub first: Option<i64>,
-    /// The offset of a late record of the attempt, the last at best: there a reader that begins at the end looks first.
+    /// The offset of a late record of the attempt, the last at best (a shipper's [`Acked::batch`](super::Acked::batch)):
+    /// there a reader that begins at the end looks first. One that does not know it looks at what was appended last, which,
+    /// while an old shipper still runs beside its successor, may be what lags behind.
     pub last: Option<i64>,
 }
 

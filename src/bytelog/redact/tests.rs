@@ -55,7 +55,11 @@ fn base64_is_masked_with_line_breaks_too() {
     let encoded = BASE64_STANDARD.encode(&long);
     for width in [76, 64] {
         let wrapped = encoded.as_bytes().chunks(width).collect::<Vec<_>>().join(&b"\n"[..]);
-        assert_eq!(redact(&secrets, &[b"<", &wrapped, b">"], false), "<***A==>".replace('A', &encoded[266..266]));
+        assert_eq!(
+            redact(&secrets, &[b"<", &wrapped, b">"], false),
+            "<***M=>",
+            "the last character is not the secret's alone"
+        );
     }
 }
 

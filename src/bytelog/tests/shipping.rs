@@ -177,7 +177,7 @@ async fn what_retention_took_is_a_gap_with_its_range() {
     let events = rest(&mut follower).await;
     assert_eq!(text(&events, Stream::Stdout), "[4..8 Retention]89<Incomplete>");
     let mut late = read(&cluster, Options { first: Some(0), ..to_present() }).await;
-    assert_eq!(text(&rest(&mut late).await, Stream::Stdout), "[0..8 Retention]89<Incomplete>");
+    assert_eq!(text(&rest(&mut late).await, Stream::Stdout), "[0..4 Retention][4..8 Retention]89<Incomplete>");
 }
 
 #[tokio::test(start_paused = true)]
