@@ -64,7 +64,8 @@ impl JobSecret {
     }
 }
 
-/// The key of one attempt's log: what an agent is given together with the attempt.
+/// The key of one attempt's log: what an agent is given together with the attempt. `HKDF-SHA256(job secret, job ‖ attempt)`;
+/// records are sealed under `HKDF-SHA256(attempt key, "log" ‖ salt)`.
 #[derive(Debug, Clone)]
 pub struct AttemptKey(Secret<[u8; 32]>);
 

@@ -13,7 +13,7 @@
 //!
 //! What is covered is the cipher's additional data; the nonce is the counter. A MAC is HMAC-SHA256 over what is covered,
 //! the counter, the meta's length, the meta and the bytes. `length` is that of the bytes, so that it says where the meta
-//! begins. [`key`](super::key) says what the keys are.
+//! begins. [`AttemptKey`] and the salt give the key: see there.
 //!
 //! The envelope stays as it is for ever; later versions change the meta. So a reader tells a record of a newer version,
 //! which it must not pass over, from bytes that anybody with a right to write put there, which it must.

@@ -37,7 +37,7 @@ async fn in_the_open_format_any_consumer_reads_the_bytes_and_in_the_sealed_none(
         within(shipper.flush()).await.expect("flushed");
         let fetched = within(memory.reader(TOPIC, 0).fetch(0, 1000, LONG)).await.expect("fetched");
         let [(0, record)] = &fetched.records[..] else { panic!("{fetched:?}") };
-        assert_eq!((&record.key[..], record.value == &b"plain to see"[..]), (&b"job-1"[..], visible));
+        assert_eq!((&record.key[..], record.value == b"plain to see"[..]), (&b"job-1"[..], visible));
         assert_eq!(record.value.windows(5).any(|bytes| bytes == b"plain"), visible);
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::kafka::Cluster;
 
 /// How many schedules `cargo test` runs.
-const SCHEDULES: u64 = 400;
+const SCHEDULES: u64 = 300;
 
 /// A piece of the job's output.
 #[derive(Debug, Clone, Copy)]
