@@ -14,6 +14,7 @@ mod host;
 mod meeting;
 mod orders;
 mod pump;
+pub mod spool;
 mod starts;
 mod stream;
 #[cfg(test)]
