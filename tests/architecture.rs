@@ -40,6 +40,7 @@ const LEAF_FOLDERS: &[&str] = &["job"];
 /// Modules that decide and do nothing else, by the start of their path: `now` and seeds are arguments,
 /// and nothing depends on the order of a hash.
 const PURE: &[&str] = &[
+    "src/agent/shim/life",
     "src/controller/registry",
     "src/controller/scheduler",
     "src/journal/fold",

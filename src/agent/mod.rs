@@ -4,6 +4,8 @@
 //! The executor runs processes and answers calls on streams of any kind, the engine keeps it supplied with those of a
 //! session. Nothing here reads the environment or opens Kafka: the caller hands both in.
 
+pub mod adopt;
+pub mod attempt;
 mod calls;
 mod engine;
 mod environment;
@@ -14,6 +16,7 @@ mod host;
 mod meeting;
 mod orders;
 mod pump;
+pub mod shim;
 pub mod spool;
 mod starts;
 mod stream;

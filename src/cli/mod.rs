@@ -82,6 +82,14 @@ enum Command {
 
 /// Parses `arguments`, runs the command, and returns the exit code. What went wrong is told on stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Before anything else: many shims run on a machine, and each is as small as what it touches.
+    #[cfg(feature = "agent")]
+    if let [_, subcommand, rest @ ..] = &arguments[..]
+        && subcommand == crate::agent::shim::SUBCOMMAND
+    {
+        return crate::agent::shim::run(rest);
+    }
     let result = match Cli::try_parse_from(arguments) {
         Ok(cli) => start(cli.command, &Environment::read()),
         Err(e) => refuse(&e),
