@@ -37,9 +37,13 @@ impl Cgroup {
         Self { dir: dir.into() }
     }
 
-    /// Moves process `pid` there, which has no children yet; false if that is refused.
-    pub fn enter(&self, pid: u32) -> bool {
-        fs::write(self.dir.join("cgroup.procs"), pid.to_string()).is_ok()
+    /// Moves process `pid` there, which has no children yet; none if that is refused.
+    pub fn enter(self, pid: u32) -> Option<Self> {
+        let entered = fs::write(self.dir.join("cgroup.procs"), pid.to_string()).is_ok();
+        if !entered {
+            self.remove();
+        }
+        entered.then_some(self)
     }
 
     /// SIGKILL to all that are there.
@@ -47,7 +51,17 @@ impl Cgroup {
         fs::write(self.dir.join("cgroup.kill"), "1").ok();
     }
 
-    /// Removes it if nothing is there.
+    /// Removes it. Who is still there and may stay goes where we are.
+    pub fn leave(&self) {
+        if let (Ok(left), Some(above)) = (fs::read_to_string(self.dir.join("cgroup.procs")), self.dir.parent()) {
+            for pid in left.lines() {
+                fs::write(above.join("cgroup.procs"), pid).ok();
+            }
+        }
+        self.remove();
+    }
+
+    /// Removes it if nobody is there.
     pub fn remove(&self) {
         fs::remove_dir(&self.dir).ok();
     }

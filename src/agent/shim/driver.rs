@@ -156,6 +156,7 @@ impl Driver {
         if let Err(error) = self.spool.sync() {
             return self.note_disk(Err(error), now);
         }
+        self.reaper.release();
         let written = record::write(&self.attempt.exit(), &self.exit()).map_err(|error| match error {
             PrivateFileError::Io { source, .. } => source,
             other => io::Error::other(other),

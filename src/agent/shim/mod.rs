@@ -153,7 +153,7 @@ fn start(
     let mut held = Held::spawn()?;
     let pid = held.child.id();
     let stat = proc::stat(pid).ok_or_else(|| io::Error::other("/proc does not show the process"))?;
-    let cgroup = Cgroup::create(&name.to_string_lossy()).filter(|cgroup| cgroup.enter(pid));
+    let cgroup = Cgroup::create(&name.to_string_lossy()).and_then(|cgroup| cgroup.enter(pid));
     let started = Started {
         pid,
         start: stat.start,

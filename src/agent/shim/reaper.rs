@@ -121,6 +121,13 @@ impl Reaper {
         }
     }
 
+    /// Lets those go that are left.
+    pub fn release(&mut self) {
+        if let Some(cgroup) = self.cgroup.take() {
+            cgroup.leave();
+        }
+    }
+
     /// What all that were reaped have used.
     pub fn usage() -> Usage {
         let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Usage::default() };
@@ -133,14 +140,6 @@ impl Reaper {
             user: time(usage.user_time()),
             system: time(usage.system_time()),
             max_rss: usage.max_rss().try_into().unwrap_or(0),
-        }
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.remove();
         }
     }
 }
