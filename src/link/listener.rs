@@ -225,11 +225,6 @@ impl Shared {
         }
     }
 
-    /// Open bulk lanes.
-    pub fn bulk_lanes(&self) -> u32 {
-        self.state().leases.iter().sum()
-    }
-
     /// Runs a task until the listener closes.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().expect("no holder panics");

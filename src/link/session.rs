@@ -14,14 +14,8 @@ use super::{
     listener::Shared,
     packet::Incarnation,
     stream::{Lease, RecvStream, SendStream, wrap},
-    transport::receive_window,
 };
 use crate::{frame, id::AgentName};
-
-/// What all bulk lanes together may have in flight towards the controller.
-const BULK_BUDGET: u32 = 512 << 20;
-/// What one bulk lane always may.
-const BULK_LEAST: u32 = 1 << 20;
 
 /// An authenticated session with one agent. Clones are handles of the same.
 #[derive(Clone)]
@@ -166,8 +160,6 @@ impl Session {
         if self.bulk().is_some_and(|bulk| bulk.attempt > attempt) {
             return connection.close(close::REPLACED, b"overtaken");
         }
-        let share = (BULK_BUDGET / shared.bulk_lanes().max(1)).clamp(BULK_LEAST, receive_window(Lane::Bulk));
-        connection.set_receive_window(VarInt::from_u32(share));
         let streams = Arc::new(watch::Sender::new(0));
         let bulk = Bulk { attempt, connection: connection.clone(), streams: streams.clone() };
         let before = self.inner.bulk.send_replace(Some(bulk));

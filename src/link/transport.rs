@@ -35,19 +35,14 @@ pub enum Side {
     Controller,
 }
 
-/// The most that a lane's peer may have in flight towards us.
-pub fn receive_window(lane: Lane) -> u32 {
-    match lane {
-        Lane::Control => 4 << 20,
-        Lane::Bulk => 32 << 20,
-    }
-}
-
 fn transport(config: &Config, lane: Lane, side: Side) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    let (stream_window, send_window) = match lane {
-        Lane::Control => (2 << 20, 4 << 20),
-        Lane::Bulk => (16 << 20, 32 << 20),
+    // The bulk lane has no limit for all its streams together: streams that nobody reads would use it up, and the others
+    // hang. What may wait in memory is bounded above QUIC: for stdio by allowances (`protocol::allowance`), which are below
+    // a stream's window, and for calls by the callers, who read the answer or give up within their patience.
+    let (stream_window, receive_window, send_window) = match lane {
+        Lane::Control => (2 << 20, VarInt::from_u32(4 << 20), 4 << 20),
+        Lane::Bulk => (16 << 20, VarInt::MAX, 32 << 20),
     };
     let (keep_alive, streams) = match side {
         Side::Agent => (KEEP_ALIVE_AGENT, 4096u32),
@@ -66,7 +61,7 @@ fn transport(config: &Config, lane: Lane, side: Side) -> Arc<TransportConfig> {
         .enable_segmentation_offload(true)
         .congestion_controller_factory(Arc::new(NoPacing))
         .stream_receive_window(VarInt::from_u32(stream_window))
-        .receive_window(VarInt::from_u32(receive_window(lane)))
+        .receive_window(receive_window)
         .send_window(send_window)
         .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
