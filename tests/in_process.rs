@@ -2,13 +2,19 @@
 
 #![cfg(all(feature = "agent", feature = "controller"))]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use remoting_kafka::{
     agent,
     api::{AddAgent, AgentState, Client, ExecEnd, ExecRequest, frames::ToClient},
-    controller::{self, Controller, Handle},
+    controller::{self, Controller, Execution, Handle},
     id::AgentName,
     kafka::{Prefix, memory::MemoryCluster},
     link::{Identity, LinkError},
@@ -202,4 +208,128 @@ async fn the_next_controller_gets_the_agents_back_and_a_removed_one_is_told() {
         }
     })
     .await;
+}
+
+/// Starts `argv` on agent `a`, with stdin.
+async fn start(handle: &Handle, argv: &[&str]) -> Execution {
+    let mut request = ExecRequest::new(name("a"), argv.iter().copied());
+    request.stdin = true;
+    soon(handle.exec(request)).await.expect("runs")
+}
+
+/// Passes 64 MiB through `cat` on agent `a`, both ways at once.
+async fn pass_64_mib(handle: &Handle) {
+    let Execution { mut stdin, mut stdout, stderr: _stderr, mut control, .. } = start(handle, &["cat"]).await;
+    let piece: Vec<u8> = (0..1u32 << 20).map(|i| (i / 13) as u8).collect();
+    let before = Instant::now();
+    let feed = async {
+        for _ in 0..64 {
+            stdin.write_all(&piece).await.expect("written");
+        }
+        stdin.shutdown().await.expect("ended");
+    };
+    let collect = async {
+        let mut got = vec![0; piece.len()];
+        for _ in 0..64 {
+            stdout.read_exact(&mut got).await.expect("read");
+            assert!(got == piece, "other bytes");
+        }
+        assert_eq!(stdout.read(&mut got).await.expect("read"), 0);
+    };
+    soon(async { tokio::join!(feed, collect) }).await;
+    println!("64 MiB through cat and back in {:?}", before.elapsed());
+    assert_eq!(soon(control.end()).await, ExecEnd::Exited { code: 0 });
+}
+
+/// Waits until a number that grows stands still, and returns it.
+async fn stands_still(number: impl Fn() -> u64) -> u64 {
+    soon(async {
+        let (mut last, mut times) = (0, 0);
+        while last == 0 || times < 10 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = number();
+            times = if now == last { times + 1 } else { 0 };
+            last = now;
+        }
+        last
+    })
+    .await
+}
+
+/// How much a process of ours has written so far.
+fn written(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("it lives");
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("a count");
+    line.parse().expect("a number")
+}
+
+/// What waits at most for a reader that never read, or a process that takes nothing: the first allowance, a pipe that
+/// was widened to 1 MiB, and what the pumps hold.
+const MOST_WAITING: u64 = (256 << 10) + (1 << 20) + (512 << 10);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outputs_that_nobody_reads_take_nothing_from_the_others() {
+    let world = World::new();
+    let controller = world.controller().await;
+    let handle = controller.handle();
+    let _agent = world.agent(&handle, "a").await;
+    pass_64_mib(&handle).await;
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        unread.push(start(&handle, &["cat", "/dev/zero"]).await);
+    }
+    for execution in &unread {
+        let written = stands_still(|| written(execution.pid)).await;
+        assert!(written <= MOST_WAITING, "{written} bytes were written");
+    }
+    pass_64_mib(&handle).await;
+    // Readers that begin and stop have larger windows, which nobody else notices either.
+    let mut bytes = vec![0; 1 << 20];
+    for execution in &mut unread {
+        for _ in 0..32 {
+            soon(execution.stdout.read_exact(&mut bytes)).await.expect("it goes on");
+        }
+    }
+    for execution in &unread {
+        let written = stands_still(|| written(execution.pid)).await;
+        assert!(written <= (32 << 20) + (8 << 20) + MOST_WAITING, "{written} bytes were written");
+    }
+    pass_64_mib(&handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_do_not_read_their_stdin_take_nothing_from_the_others() {
+    let world = World::new();
+    let controller = world.controller().await;
+    let handle = controller.handle();
+    let _agent = world.agent(&handle, "a").await;
+    let (mut controls, mut feeding, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let Execution { mut stdin, stdout, stderr, control, .. } = start(&handle, &["sleep", "600"]).await;
+        controls.push(control);
+        outputs.push((stdout, stderr));
+        let taken = Arc::new(AtomicU64::new(0));
+        let count = taken.clone();
+        let task = tokio::spawn(async move {
+            let bytes = vec![1; 1 << 20];
+            while count.load(Ordering::Relaxed) < 32 << 20 {
+                let some = stdin.write(&bytes).await?;
+                count.fetch_add(some as u64, Ordering::Relaxed);
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        feeding.push((task, taken));
+    }
+    for (_, taken) in &feeding {
+        let taken = stands_still(|| taken.load(Ordering::Relaxed)).await;
+        // A pipe that took much at once made the window grow.
+        assert!(taken <= MOST_WAITING + (2 << 20), "{taken} bytes were taken");
+    }
+    pass_64_mib(&handle).await;
+    for (control, (task, _)) in controls.iter_mut().zip(feeding) {
+        control.signals().send(9).await;
+        assert_eq!(soon(control.end()).await, ExecEnd::Signalled { signal: 9 });
+        // Whoever still writes is not left waiting.
+        let _ = soon(task).await.expect("joined");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    rig::{PATIENCE, Rig, Running, is_alive, resident, wait_gone, wait_number},
+    rig::{PATIENCE, Rig, Running, is_alive, noise, resident, run, wait_gone, wait_number},
     support::wait,
 };
 
@@ -154,4 +154,37 @@ fn a_slow_reader_slows_the_process_and_memory_stays_bounded() {
     drop(out);
     assert_eq!(running.code(), 0);
     assert!(!is_alive(running.0.id()));
+}
+
+#[test]
+fn commands_that_are_stuck_hold_no_other_up_and_the_agents_memory_stays_bounded() {
+    let rig = Rig::start("stuck");
+    let agent = rig.agent("a", &[]);
+    let before = resident(agent.id());
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        // One whose output nobody reads, and one that does not read what is sent to it without end.
+        let mut unread = rig.rk(&["exec", "--grace", "500ms", "--no-stdin", "a", "--", "cat", "/dev/zero"]);
+        unread.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut unheeded = rig.rk(&["exec", "--grace", "500ms", "a", "--", "sleep", "600"]);
+        unheeded.stdin(fs::File::open("/dev/zero").unwrap()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        stuck.extend([Running::start(unread), Running::start(unheeded)]);
+    }
+    let name = "a".parse().unwrap();
+    wait::until("all run", PATIENCE, || {
+        let running = rig.block_on(rig.client().condition(&name)).map_err(|error| error.to_string())?.running;
+        if running == 16 { Ok(()) } else { Err(format!("{running} run")) }
+    });
+    let bytes = noise(64 << 20);
+    for _ in 0..2 {
+        let start = Instant::now();
+        let ran = run(rig.rk(&["exec", "a", "--", "cat"]), &bytes).ok();
+        println!("64 MiB through cat and back in {:?}", start.elapsed());
+        assert!(ran.stdout == bytes, "{} bytes came back", ran.stdout.len());
+    }
+    let after = resident(agent.id());
+    println!("the agent's resident memory: {before} MiB before, {after} MiB after");
+    // 8 windows of stdin at their largest, which these don't reach, 8 pumps each way, and what is in flight.
+    assert!(after < before + 64 + 64, "{before} MiB before, {after} MiB after");
+    assert!(stuck.iter().all(|command| is_alive(command.0.id())), "they are stuck, not ended");
 }
