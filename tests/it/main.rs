@@ -10,6 +10,7 @@ mod exec;
 mod failures;
 mod fanout;
 mod namespaces;
+mod quotas;
 mod rig;
 mod steer;
 #[path = "../support/mod.rs"]
