@@ -8,9 +8,9 @@ use super::Failure;
 use crate::config::{Settings, keys};
 
 /// Who runs for long tells what happens.
-pub const SERVICE: &str = "warn,remoting_kafka=info,rskafka=off,quinn=warn,quinn_proto=warn";
-/// A command that ends soon speaks through its result. rskafka logs what we report better.
-pub const COMMAND: &str = "warn,rskafka=off,quinn=off,quinn_proto=off";
+pub const SERVICE: &str = "warn,remoting_kafka=info,quinn=warn,quinn_proto=warn";
+/// A command that ends soon speaks through its result.
+pub const COMMAND: &str = "warn,quinn=off,quinn_proto=off";
 
 /// Starts logging; `default` holds if nobody says what to log.
 pub fn start(settings: &Settings, default: &str) -> Result<(), Failure> {
