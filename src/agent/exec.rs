@@ -5,6 +5,7 @@
 //! after its grace SIGKILL, and nobody is told.
 
 use std::{
+    convert::Infallible,
     future::pending,
     os::unix::process::ExitStatusExt,
     path::Path,
@@ -15,7 +16,6 @@ use std::{
 use futures_util::future::BoxFuture;
 use nix::sys::signal::Signal;
 use tokio::{
-    io::AsyncWriteExt,
     process::{Child, ChildStdin, Command},
     sync::{OwnedSemaphorePermit, watch},
     task::{JoinError, JoinHandle},
@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     environment::refuse,
+    events::Events,
     executor::{Phase, Shared},
     group::Group,
     meeting::Meeting,
@@ -30,12 +31,10 @@ use super::{
     pump::{self, Pumped},
     stream::{Duplex, RecvHalf, SendHalf},
 };
-use crate::{
-    frame,
-    protocol::{
-        CANCELLED,
-        exec::{Channel, Event, Outcome, Refusal, Start, Steer},
-    },
+use crate::protocol::{
+    CANCELLED,
+    allowance::{INITIAL, Window},
+    exec::{Channel, Event, Outcome, Refusal, Start},
 };
 
 /// How long the two stdio streams may take after the start.
@@ -54,15 +53,21 @@ enum Cut {
     AgentStops,
 }
 
+/// The two directions of the control stream.
+struct Control {
+    events: Events,
+    orders: Orders,
+}
+
 /// Serves one execution on its control stream to the end.
-pub(super) async fn serve(shared: &Shared, start: Start, mut send: Box<dyn SendHalf>, recv: Box<dyn RecvHalf>) {
-    let mut orders = Orders::new(recv);
-    let (event, output) = match begin(shared, &start, &mut orders).await {
-        Ok(Some(running)) => match running.run(shared, &start, &mut *send, &mut orders).await {
+pub(super) async fn serve(shared: &Shared, start: Start, send: Box<dyn SendHalf>, recv: Box<dyn RecvHalf>) {
+    let mut control = Control { events: Events::new(send), orders: Orders::new(recv) };
+    let (event, output) = match begin(shared, &start, &mut control.orders).await {
+        Ok(Some(running)) => match running.run(shared, &start, &mut control).await {
             Some((outcome, output)) => (Event::Exited(outcome), Some(output)),
-            None => return send.reset(CANCELLED),
+            None => return control.events.reset(CANCELLED),
         },
-        Ok(None) => return send.reset(CANCELLED),
+        Ok(None) => return control.events.reset(CANCELLED),
         Err(refusal) => {
             for mut stream in shared.meeting.turn_away(start.id) {
                 stream.send.reset(CANCELLED);
@@ -71,10 +76,9 @@ pub(super) async fn serve(shared: &Shared, start: Start, mut send: Box<dyn SendH
         }
     };
     tracing::debug!(id = %start.id, "{event:?}");
-    if frame::write(&mut send, &event).await.is_err() || send.shutdown().await.is_err() {
+    if control.events.say(&event).await.is_err() || control.events.finish().await.is_err() {
         return;
     }
-    send.delivered().await;
     if let Some((out, err)) = output {
         out.await;
         err.await;
@@ -89,6 +93,8 @@ struct Running {
     group: Group,
     exited: watch::Sender<bool>,
     stdin: Task<(Pumped, Option<ChildStdin>)>,
+    /// How far the controller may send it.
+    stdin_allowed: watch::Receiver<u64>,
     /// The pipe of a lost stdin, kept open: the process must not take what it has for all.
     held: Option<ChildStdin>,
     output: Task<(Pumped, Delivery)>,
@@ -117,7 +123,7 @@ async fn begin(shared: &Shared, start: &Start, orders: &mut Orders) -> Result<Op
     let late = |_| Refusal::Failed(format!("its stdio streams did not come within {STDIO_PATIENCE:?}"));
     let (in_out, err) = streams.map_err(late)??;
     let child = spawn(shared, start)?;
-    Ok(Some(Running::new(shared, start, child, slot, in_out, err)))
+    Ok(Some(Running::new(shared, start, child, slot, orders, in_out, err)))
 }
 
 async fn streams(meeting: &Meeting, start: &Start) -> Result<(Duplex, Duplex), Refusal> {
@@ -168,6 +174,7 @@ impl Running {
         start: &Start,
         mut child: Child,
         _slot: OwnedSemaphorePermit,
+        orders: &Orders,
         in_out: Duplex,
         err: Duplex,
     ) -> Self {
@@ -183,16 +190,19 @@ impl Running {
         }
         let Duplex { send: mut out, recv } = in_out;
         let mut err = err.send;
+        let (allow, stdin_allowed) = watch::channel(INITIAL);
+        let window = Window::new(&shared.budget);
         let stdin = Task::spawn(async move {
             match stdin {
-                Some(pipe) => pump::input(recv, pipe).await,
+                Some(pipe) => pump::input(recv, pipe, window, allow).await,
                 None => (Pumped::Done, None),
             }
         });
+        let (out_allowed, err_allowed) = (orders.allowed(Channel::InOut), orders.allowed(Channel::Err));
         let output = Task::spawn(async move {
             let both = tokio::join!(
-                pump::output(stdout, &mut out, watching.clone()),
-                pump::output(stderr, &mut err, watching)
+                pump::output(stdout, &mut out, out_allowed, watching.clone()),
+                pump::output(stderr, &mut err, err_allowed, watching)
             );
             let pumped = match both {
                 (Pumped::Done, Pumped::Done) => Pumped::Done,
@@ -200,33 +210,27 @@ impl Running {
             };
             (pumped, (out.delivered(), err.delivered()))
         });
-        Self { child, status: None, group, exited, stdin, held: None, output, delivery: None, _slot }
+        Self { child, status: None, group, exited, stdin, stdin_allowed, held: None, output, delivery: None, _slot }
     }
 
     /// To the end; `None` if whoever wanted it is gone.
-    async fn run(
-        mut self,
-        shared: &Shared,
-        start: &Start,
-        mut send: &mut dyn SendHalf,
-        orders: &mut Orders,
-    ) -> Option<(Outcome, Delivery)> {
+    async fn run(mut self, shared: &Shared, start: &Start, control: &mut Control) -> Option<(Outcome, Delivery)> {
         let pid = self.group.leader();
-        let cut = match frame::write(&mut send, &Event::Started { pid }).await {
-            Ok(()) => self.follow(shared, start.timeout, orders).await.err(),
+        let cut = match control.events.say(&Event::Started { pid }).await {
+            Ok(()) => self.follow(shared, start.timeout, control).await.err(),
             Err(_) => Some(Cut::Left),
         };
         let timed_out = matches!(cut, Some(Cut::TimedOut)) && self.status.is_none();
         match cut {
             None => {}
             Some(Cut::Left) => {
-                self.end(Signal::SIGHUP, start.grace).await;
+                self.end(Signal::SIGHUP, start.grace, control).await;
                 return None;
             }
-            Some(Cut::TimedOut) => self.end(Signal::SIGTERM, start.grace).await,
-            Some(Cut::AgentStops) => self.end(Signal::SIGTERM, shared.grace).await,
+            Some(Cut::TimedOut) => self.end(Signal::SIGTERM, start.grace, control).await,
+            Some(Cut::AgentStops) => self.end(Signal::SIGTERM, shared.grace, control).await,
         }
-        let delivery = self.hand_over(orders).await?;
+        let delivery = self.hand_over(&mut control.orders).await?;
         let outcome = match self.status {
             _ if timed_out => Outcome::TimedOut,
             Some(status) => outcome(status),
@@ -238,7 +242,8 @@ impl Running {
     }
 
     /// Follows the process until it exited and its output was handed over.
-    async fn follow(&mut self, shared: &Shared, timeout: Option<Duration>, orders: &mut Orders) -> Result<(), Cut> {
+    async fn follow(&mut self, shared: &Shared, timeout: Option<Duration>, control: &mut Control) -> Result<(), Cut> {
+        let Control { events, orders } = control;
         let mut phase = shared.phase.subscribe();
         let timeout = async {
             match timeout {
@@ -252,7 +257,7 @@ impl Running {
             tokio::select! {
                 biased;
                 order = orders.next() => match order {
-                    Some(Steer::Signal(number)) => self.steer(number),
+                    Some(number) => self.steer(number),
                     None => return Err(Cut::Left),
                 },
                 _ = phase.wait_for(|phase| *phase == Phase::Cancelling) => return Err(Cut::AgentStops),
@@ -268,6 +273,10 @@ impl Running {
                             return Err(Cut::Left);
                         }
                     }
+                }
+                Err(error) = events.allow(&mut self.stdin_allowed) => {
+                    tracing::debug!("the control stream is lost: {error}");
+                    return Err(Cut::Left);
                 }
             }
         }
@@ -287,18 +296,20 @@ impl Running {
     }
 
     /// Ends what is left of the group: first `signal`, after `grace` SIGKILL.
-    async fn end(&mut self, signal: Signal, grace: Duration) {
+    async fn end(&mut self, signal: Signal, grace: Duration, control: &mut Control) {
         self.group.ask_to_end(signal);
-        if !self.gone(grace).await {
+        if !self.gone(grace, control).await {
             self.group.signal(Signal::SIGKILL);
-            if !self.gone(KILL_PATIENCE).await {
+            if !self.gone(KILL_PATIENCE, control).await {
                 tracing::warn!("process group {} does not go after SIGKILL", self.group.leader());
             }
         }
         self.exited.send_replace(true);
     }
 
-    async fn gone(&mut self, patience: Duration) -> bool {
+    /// Waits until the group is gone. Meanwhile its stdio flows: it may have something to say at the end.
+    async fn gone(&mut self, patience: Duration, control: &mut Control) -> bool {
+        let mut stdin_allowed = self.stdin_allowed.clone();
         let gone = async {
             if self.status.is_none() {
                 let status = self.child.wait().await;
@@ -306,7 +317,11 @@ impl Running {
             }
             self.group.vanished().await;
         };
-        tokio::time::timeout(patience, gone).await.is_ok()
+        tokio::select! {
+            biased;
+            gone = tokio::time::timeout(patience, gone) => gone.is_ok(),
+            never = control.flow(&mut stdin_allowed) => match never {},
+        }
     }
 
     fn steer(&self, number: i32) {
@@ -334,6 +349,18 @@ impl Running {
             }
             Err(_) => Err(Cut::Left),
         }
+    }
+}
+
+impl Control {
+    /// Passes on in both directions how far stdio may run. Never ends, also if there is nobody to tell any more.
+    async fn flow(&mut self, stdin: &mut watch::Receiver<u64>) -> Infallible {
+        let events = async {
+            let Err(error) = self.events.allow(stdin).await;
+            tracing::debug!("the control stream is lost: {error}");
+            pending::<Infallible>().await
+        };
+        tokio::join!(self.orders.heed(), events).0
     }
 }
 

@@ -26,11 +26,15 @@ use super::{
 use crate::{
     frame::{self, FrameError},
     id::AgentName,
-    protocol::{CANCELLED, Open, UNKNOWN_STREAM, exec::Refusal},
+    protocol::{CANCELLED, Open, UNKNOWN_STREAM, allowance::Budget, exec::Refusal},
 };
 
 /// How long a stream may take to say what it is for.
 const OPEN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What may wait for all processes that don't read their stdin, above the first 256 KiB of each: enough for the largest
+/// window of 16 that took many megabytes. Others stay at less, which costs them speed and nothing else.
+const STDIN_BUDGET: u64 = 128 << 20;
 
 /// A handle of the executor; clones are the same.
 #[derive(Clone)]
@@ -45,6 +49,8 @@ pub(super) struct Shared {
     /// How long processes get when the agent stops.
     pub grace: Duration,
     pub phase: watch::Sender<Phase>,
+    /// What the windows of stdin grow by.
+    pub budget: Budget,
     slots: Arc<Semaphore>,
     max_execs: usize,
     /// Calls and executions that are being served.
@@ -80,6 +86,7 @@ impl Executor {
             work_dir,
             grace: config.grace,
             phase: watch::Sender::new(Phase::Open),
+            budget: Budget::new(STDIN_BUDGET),
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,
             active: watch::Sender::new(0),

@@ -9,6 +9,7 @@ pub mod attempt;
 mod calls;
 mod engine;
 mod environment;
+mod events;
 mod exec;
 mod executor;
 mod group;

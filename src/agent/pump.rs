@@ -1,11 +1,13 @@
 //! The pumps between a process's pipes and its streams: one direction each, bounded, with backpressure.
 //!
-//! A pump holds at most [`CHUNK`] bytes and reads the next only when the last went out. So a reader that is slow fills
-//! the stream's window, then the pipe, and then blocks the process.
+//! A pump holds at most [`CHUNK`] bytes and reads the next only when the last went out. So a reader that is slow uses up
+//! what the pump may send, fills the pipe, and then blocks the process. The other way round, the pump allows what the
+//! process has taken.
 
 use std::{os::fd::AsFd, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
+use futures_util::future::BoxFuture;
 use nix::fcntl::{FcntlArg, fcntl};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -13,6 +15,7 @@ use tokio::{
 };
 
 use super::stream::{RecvHalf, SendHalf, peer_stopped};
+use crate::protocol::allowance::Window;
 
 /// How much a pump reads at once.
 pub(super) const CHUNK: usize = 128 << 10;
@@ -41,27 +44,68 @@ pub(super) fn widen(pipe: &impl AsFd) {
     fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE)).ok();
 }
 
-/// Output: from `pipe` to `stream`, whose end follows that of the pipe. Once `exited`, silence ends it as well.
-/// The pipe is closed when the stream's reader stops, so that the process notices.
+/// How far an output may run.
+pub(super) struct Allowance {
+    /// In bytes from the start.
+    up_to: watch::Receiver<u64>,
+    sent: u64,
+    /// Ends when nobody reads the stream any more; then the limit means nothing.
+    unread: BoxFuture<'static, ()>,
+}
+
+impl Allowance {
+    fn new(up_to: watch::Receiver<u64>, stream: &dyn SendHalf) -> Self {
+        Self { up_to, sent: 0, unread: stream.delivered() }
+    }
+
+    /// Waits until something may be sent, and says how much.
+    async fn room(&mut self) -> usize {
+        let sent = self.sent;
+        let up_to = tokio::select! {
+            biased;
+            up_to = self.up_to.wait_for(|up_to| *up_to > sent) => up_to.ok().map(|up_to| *up_to),
+            () = &mut self.unread => None,
+        };
+        // Without a limit sending itself tells what happened: nobody reads, or nobody is there.
+        let up_to = up_to.unwrap_or_else(|| {
+            self.up_to = watch::channel(u64::MAX).1;
+            u64::MAX
+        });
+        usize::try_from(up_to - sent).unwrap_or(usize::MAX)
+    }
+
+    fn note(&mut self, sent: usize) {
+        self.sent = self.sent.saturating_add(sent as u64);
+    }
+}
+
+/// Output: from `pipe` to `stream` as far as it may run, whose end follows that of the pipe. Once `exited`, silence ends
+/// it as well. The pipe is closed when the stream's reader stops, so that the process notices.
 pub(super) async fn output(
     mut pipe: impl AsyncRead + Unpin,
     stream: &mut Box<dyn SendHalf>,
+    allowed: watch::Receiver<u64>,
     mut exited: watch::Receiver<bool>,
 ) -> Pumped {
+    let mut allowance = Allowance::new(allowed, &**stream);
     let mut buffer = BytesMut::new();
     loop {
+        // Before reading: what waits for a slow reader waits in the pipe, and blocks the process.
+        let room = allowance.room().await;
         if buffer.capacity() - buffer.len() < SHORT {
             buffer.reserve(CHUNK);
         }
+        let mut part = (&mut buffer).limit(room);
         let read = tokio::select! {
             biased;
-            read = pipe.read_buf(&mut buffer) => read,
+            read = pipe.read_buf(&mut part) => read,
             () = lingered(&mut exited) => Ok(0),
         };
         // A pipe that cannot be read any more has ended for us.
         if read.unwrap_or(0) == 0 {
             break;
         }
+        allowance.note(buffer.len());
         // What the stream holds on to shares our buffer, which is why it is used up before there is a new one.
         if let Err(error) = stream.send(buffer.split().freeze()).await {
             return stopped(error);
@@ -74,18 +118,30 @@ pub(super) async fn output(
 }
 
 /// Input: from `stream` to `pipe`, which is closed at the stream's end. A process that closes its stdin early ends it.
+/// What the process took is allowed to the sender by `allow`, and everything once it takes no more: a sender that
+/// waits is to see that its stream was stopped.
 /// At a loss the pipe is *not* closed before the caller lets go of it: the process must not take what it has for all.
-pub(super) async fn input<P: AsyncWrite + Unpin>(mut stream: Box<dyn RecvHalf>, mut pipe: P) -> (Pumped, Option<P>) {
+pub(super) async fn input<P: AsyncWrite + Unpin>(
+    mut stream: Box<dyn RecvHalf>,
+    mut pipe: P,
+    mut window: Window,
+    allow: watch::Sender<u64>,
+) -> (Pumped, Option<P>) {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(CHUNK);
-        match stream.read_buf(&mut buffer).await {
+        let read = match stream.read_buf(&mut buffer).await {
             Ok(0) => return (Pumped::Done, None),
-            Ok(_) => {}
+            Ok(read) => read,
             Err(error) => return (Pumped::Lost(error), Some(pipe)),
-        }
+        };
         if pipe.write_all_buf(&mut buffer).await.is_err() {
+            drop(stream);
+            allow.send_replace(u64::MAX);
             return (Pumped::Done, None);
+        }
+        if let Some(up_to) = window.consume(read as u64) {
+            allow.send_replace(up_to);
         }
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
     io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -38,12 +39,20 @@ pub const WINDOW: usize = 64 << 10;
 pub struct TestSend {
     inner: DuplexStream,
     reset: Arc<Mutex<Option<u32>>>,
+    /// Turns true when it was finished, or the controller wants no more.
+    over: watch::Sender<bool>,
+}
+
+/// The controller's receiving half.
+pub struct TestRecv {
+    inner: DuplexStream,
+    over: watch::Sender<bool>,
 }
 
 /// The controller's end of a stream.
 pub struct Far {
     pub send: DuplexStream,
-    pub recv: DuplexStream,
+    pub recv: TestRecv,
     reset: Arc<Mutex<Option<u32>>>,
 }
 
@@ -57,8 +66,8 @@ pub struct Served {
 pub struct Run {
     pub control: Served,
     pub stdin: DuplexStream,
-    pub stdout: DuplexStream,
-    pub stderr: DuplexStream,
+    pub stdout: TestRecv,
+    pub stderr: TestRecv,
     _tasks: [JoinHandle<()>; 2],
 }
 
@@ -72,7 +81,24 @@ impl SendHalf for TestSend {
     }
 
     fn delivered(&self) -> BoxFuture<'static, ()> {
-        std::future::ready(()).boxed()
+        let mut over = self.over.subscribe();
+        async move {
+            // Both who could say so are gone: then it is over as well.
+            over.wait_for(|over| *over).await.ok();
+        }
+        .boxed()
+    }
+}
+
+impl AsyncRead for TestRecv {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl Drop for TestRecv {
+    fn drop(&mut self) {
+        self.over.send_replace(true);
     }
 }
 
@@ -86,6 +112,7 @@ impl AsyncWrite for TestSend {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.over.send_replace(true);
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -109,7 +136,9 @@ pub fn stream() -> (TestSend, DuplexStream, Far) {
     let reset = Arc::new(Mutex::new(None));
     let (to_agent, recv) = io::duplex(WINDOW);
     let (inner, from_agent) = io::duplex(WINDOW);
-    (TestSend { inner, reset: reset.clone() }, recv, Far { send: to_agent, recv: from_agent, reset })
+    let over = watch::Sender::new(false);
+    let far = TestRecv { inner: from_agent, over: over.clone() };
+    (TestSend { inner, reset: reset.clone(), over }, recv, Far { send: to_agent, recv: far, reset })
 }
 
 /// The agent's half of a stream that nobody uses.
@@ -156,8 +185,18 @@ pub fn command(argv: &[&str]) -> Start {
     }
 }
 
-/// Starts an execution with its streams.
+/// Starts an execution with its streams, whose output may run.
 pub async fn run(executor: &Executor, start: Start) -> Run {
+    let mut run = run_on_allowance(executor, start).await;
+    for channel in [Channel::InOut, Channel::Err] {
+        // It fails if the start was refused already.
+        frame::write(&mut run.control.far.send, &Steer::Allow { channel, up_to: u64::MAX }).await.ok();
+    }
+    run
+}
+
+/// Starts an execution with its streams, whose output may run as far as it is told.
+pub async fn run_on_allowance(executor: &Executor, start: Start) -> Run {
     let id = start.id;
     let stdio = |channel| Open::Stdio(Stdio { id, channel });
     let control = open(executor, &Open::Exec(start)).await;
@@ -180,14 +219,32 @@ impl Far {
 }
 
 impl Served {
-    /// The next event.
+    /// The next event but for what stdin is allowed.
     pub async fn event(&mut self) -> Event {
-        soon(frame::read(&mut self.far.recv)).await.expect("an event")
+        loop {
+            match soon(frame::read(&mut self.far.recv)).await.expect("an event") {
+                Event::Allow { .. } => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// How far stdin may run, when that changes next.
+    pub async fn allowed(&mut self) -> u64 {
+        match soon(frame::read(&mut self.far.recv)).await.expect("an event") {
+            Event::Allow { up_to } => up_to,
+            other => panic!("unexpected {other:?}"),
+        }
     }
 
     /// What the agent reset the stream with.
     pub fn was_reset(&self) -> Option<u32> {
         self.far.was_reset()
+    }
+
+    /// Lets an output run.
+    pub async fn allow(&mut self, channel: Channel, up_to: u64) {
+        frame::write(&mut self.far.send, &Steer::Allow { channel, up_to }).await.expect("steer");
     }
 
     /// Sends a signal.

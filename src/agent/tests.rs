@@ -1,5 +1,6 @@
 //! Executions of real processes over streams in memory.
 
+mod allowance;
 mod bytes;
 mod endings;
 mod engine;

@@ -1,7 +1,7 @@
 //! One execution: a control stream and two bulk streams of the agent's session.
 //!
 //! The bytes go straight between the streams and whoever holds the [`Execution`]: nothing is buffered here, so that a
-//! slow reader slows the process. Dropping [`Control`] before the end gives the process up: the control stream is
+//! slow reader slows the process, and nothing else. Dropping [`Control`] before the end gives the process up: the control stream is
 //! reset, and the agent sends SIGHUP and after the grace period SIGKILL.
 
 use std::{sync::Arc, time::Duration};
@@ -13,7 +13,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::peer::{BoxReader, Peer, Sending};
+use super::{
+    attend::{Wishes, attend},
+    peer::{BoxReader, Peer, Sending},
+    stdio::{Stdin, metered},
+};
 use crate::{
     api::{ExecEnd, ExecRequest, Fault, RefusalKind},
     frame::{self, FrameError},
@@ -21,7 +25,8 @@ use crate::{
     link::{Lane, LinkError},
     protocol::{
         Open,
-        exec::{Channel, Event, Outcome, Refusal, Start, Stdio, Steer},
+        allowance::Budget,
+        exec::{Channel, Event, Outcome, Refusal, Start, Stdio},
     },
 };
 
@@ -30,8 +35,8 @@ pub struct Execution {
     /// Its process id on the agent.
     pub pid: u32,
     /// Its stdin. The shutdown is the end; dropped without it, the process is not made to believe that it came.
-    pub stdin: Sending,
-    /// Its stdout.
+    pub stdin: Stdin,
+    /// Its stdout. To be read, or dropped, while the end is waited for: a process whose output nobody reads is blocked.
     pub stdout: BoxReader,
     /// Its stderr.
     pub stderr: BoxReader,
@@ -64,6 +69,8 @@ pub struct Surroundings {
     pub blame: Arc<dyn Fn() -> Fault + Send + Sync>,
     /// Turns true when the controller gives up all executions.
     pub abandon: watch::Receiver<bool>,
+    /// What the windows of outputs grow by.
+    pub budget: Budget,
 }
 
 impl Running {
@@ -104,7 +111,7 @@ impl Control {
 }
 
 /// Why there is no execution.
-enum Failure {
+pub(super) enum Failure {
     Link(LinkError),
     Frame(FrameError),
 }
@@ -152,12 +159,18 @@ pub async fn start(
     let pid = match event {
         Event::Started { pid } => pid,
         Event::Refused(refusal) => return Err(refused(refusal)),
-        Event::Exited(_) => return Err(no_answer(Fault::Agent, format!("agent {agent} broke the exec protocol"))),
+        Event::Exited(_) | Event::Allow { .. } => {
+            return Err(no_answer(Fault::Agent, format!("agent {agent} broke the exec protocol")));
+        }
     };
     let (signals, signals_in) = mpsc::channel(16);
     let (end_out, end) = oneshot::channel();
     let (interest, interest_in) = oneshot::channel();
-    tokio::spawn(attend(peer, surroundings, control, signals_in, interest_in, end_out));
+    let (stdin, allow) = Stdin::new(stdin);
+    let (stdout, stdout_limit) = metered(stdout, &surroundings.budget);
+    let (stderr, stderr_limit) = metered(stderr, &surroundings.budget);
+    let wishes = Wishes { signals: signals_in, stdout: stdout_limit, stderr: stderr_limit, interest: interest_in };
+    tokio::spawn(attend(peer, surroundings, control, wishes, allow, end_out));
     let control = Control { signals, end, ended: None, _interest: interest, _running: running };
     Ok(Execution { pid, stdin, stdout, stderr, control })
 }
@@ -204,42 +217,6 @@ async fn open(peer: &Arc<dyn Peer>, request: ExecRequest) -> Result<Result<Strea
     Ok(Ok(Streams { control, event, stdin, stdout, stderr }))
 }
 
-/// Sends signals and waits for the end, or for nobody to be interested in it.
-async fn attend(
-    peer: Arc<dyn Peer>,
-    surroundings: Surroundings,
-    (mut send, mut recv): (Sending, BoxReader),
-    mut signals: mpsc::Receiver<i32>,
-    mut interest: oneshot::Receiver<()>,
-    end: oneshot::Sender<ExecEnd>,
-) {
-    let mut abandon = surroundings.abandon.clone();
-    let event = frame::read::<Event>(&mut recv);
-    tokio::pin!(event);
-    let how = loop {
-        tokio::select! {
-            event = &mut event => break match event {
-                Ok(Event::Exited(outcome)) => {
-                    let _ = send.shutdown().await;
-                    exited(outcome)
-                }
-                Ok(_) => no_answer(Fault::Agent, format!("agent {} broke the exec protocol", peer.name())),
-                Err(error) => broken(&peer, &surroundings, error.into()).await,
-            },
-            Some(signal) = signals.recv() => {
-                // A session that broke is told by `event`.
-                let _ = frame::write(&mut send, &Steer::Signal(signal)).await;
-            }
-            // Dropping `send` resets the stream: the agent ends the process.
-            _ = &mut interest => return,
-            () = async { let _ = abandon.wait_for(|abandon| *abandon).await; } => {
-                break no_answer(Fault::Controller, "the controller was stopped, and ends the process");
-            }
-        }
-    };
-    let _ = end.send(how);
-}
-
 /// What cannot run anywhere is refused before an agent is asked.
 fn check(request: &ExecRequest) -> Result<(), ExecEnd> {
     let refuse = |message: &str| {
@@ -270,7 +247,7 @@ fn message(id: ExecId, request: ExecRequest) -> Start {
     }
 }
 
-fn exited(outcome: Outcome) -> ExecEnd {
+pub(super) fn exited(outcome: Outcome) -> ExecEnd {
     match outcome {
         Outcome::Code(code) => ExecEnd::Exited { code },
         Outcome::Signal(signal) => ExecEnd::Signalled { signal },
@@ -290,7 +267,7 @@ fn refused(refusal: Refusal) -> ExecEnd {
     ExecEnd::Refused { reason, message }
 }
 
-fn no_answer(fault: Fault, message: impl Into<String>) -> ExecEnd {
+pub(super) fn no_answer(fault: Fault, message: impl Into<String>) -> ExecEnd {
     ExecEnd::NoAnswer { fault, message: message.into() }
 }
 
@@ -305,7 +282,7 @@ fn unanswered(fault: Fault, name: &AgentName, message: &str) -> ExecEnd {
 }
 
 /// A stream broke: says whose fault that is. If the session ended, its reason is the better one.
-async fn broken(peer: &Arc<dyn Peer>, surroundings: &Surroundings, failure: Failure) -> ExecEnd {
+pub(super) async fn broken(peer: &Arc<dyn Peer>, surroundings: &Surroundings, failure: Failure) -> ExecEnd {
     let name = peer.name();
     // Streams break a moment before or after the session's end is known.
     if let Ok(reason) = timeout(Duration::from_millis(200), peer.closed()).await {

@@ -19,7 +19,10 @@ use crate::{
     },
     id::AgentName,
     link::{self, Credential, Fingerprint, Lane},
-    protocol::call::{Call, Condition},
+    protocol::{
+        allowance::Budget,
+        call::{Call, Condition},
+    },
     selector::{self, Selector},
 };
 
@@ -39,6 +42,7 @@ pub(super) struct Shared {
     pub(super) executions: watch::Sender<u32>,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) abandon: watch::Sender<bool>,
+    pub(super) budget: Budget,
 }
 
 /// How far the controller is on its way out.
@@ -207,8 +211,12 @@ impl Handle {
                 Fault::Kafka
             }
         };
-        let surroundings =
-            Surroundings { patience: self.patience(), blame: Arc::new(blame), abandon: self.0.abandon.subscribe() };
+        let surroundings = Surroundings {
+            patience: self.patience(),
+            blame: Arc::new(blame),
+            abandon: self.0.abandon.subscribe(),
+            budget: self.0.budget.clone(),
+        };
         exec::start(peer, request, surroundings, running).await
     }
 

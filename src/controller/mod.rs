@@ -8,6 +8,7 @@
 //! the one whose claim came later in the journal wins, the other [`run`] ends with [`Error::Superseded`]. It opens
 //! nothing by itself but files in its data directory: the cluster, the socket and the signals are the caller's.
 
+mod attend;
 mod call;
 mod directory;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod http;
 pub mod peer;
 pub mod registry;
 pub mod scheduler;
+mod stdio;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -37,6 +39,7 @@ use crate::{
     kafka::SharedCluster,
     link::{self, Identity, LinkError, Listener, Session},
     private_file::PrivateFileError,
+    protocol::allowance::Budget,
     secret::Secret,
 };
 use directory::Directory;
@@ -45,7 +48,12 @@ pub use exec::{Control, Execution, Signals};
 pub use handle::Handle;
 use handle::{Phase, Shared};
 use peer::{Endpoints, Peer};
+pub use stdio::Stdin;
 use store::Store;
+
+/// What may wait for all readers of outputs that don't read, above the first 256 KiB of each: enough for the largest
+/// window of 66 outputs that ran to many megabytes. Others stay at less, which costs them speed and nothing else.
+const OUTPUT_BUDGET: u64 = 512 << 20;
 
 /// A controller's settings.
 #[derive(Debug, Clone)]
@@ -200,6 +208,7 @@ where
         executions: watch::Sender::new(0),
         phase: watch::Sender::new(Phase::Serving),
         abandon: watch::Sender::new(false),
+        budget: Budget::new(OUTPUT_BUDGET),
     });
     let admission = tokio::spawn(admit(handle.clone(), sessions));
     let attention = tokio::spawn(attend(handle.clone(), config.data.clone()));

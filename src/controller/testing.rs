@@ -320,9 +320,15 @@ impl FakeProcess {
         soon(frame::write(&mut self.control.send, &event)).await.expect("told");
     }
 
+    pub async fn steered(&mut self) -> Steer {
+        soon(frame::read(&mut self.control.recv)).await.expect("a message")
+    }
+
     pub async fn signal(&mut self) -> i32 {
-        let Steer::Signal(signal) = soon(frame::read(&mut self.control.recv)).await.expect("a signal");
-        signal
+        match self.steered().await {
+            Steer::Signal(signal) => signal,
+            other => panic!("unexpected {other:?}"),
+        }
     }
 
     /// Writes to both outputs, ends them and the process.

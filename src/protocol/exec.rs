@@ -11,6 +11,11 @@
 //! vanished resets stdin and does not finish it. A controller that stops reading stdout or stderr breaks the
 //! process's pipe, as `| head` does. If the agent loses a stdio stream, it ends the process in the same way and resets
 //! the control stream with [`CANCELLED`](super::CANCELLED): nobody then takes a truncated output for a whole one.
+//!
+//! Each of the three directions may run [`INITIAL`](super::allowance::INITIAL) bytes ahead, not counting [`Stdio`], and
+//! further as its receiver allows by [`Steer::Allow`] and [`Event::Allow`]. Limits are totals from the direction's start
+//! and only the highest counts, so they may be repeated and left out. A sender that waits for one goes on without it when
+//! its stream was stopped or the execution has ended.
 
 use std::time::Duration;
 
@@ -60,6 +65,13 @@ pub enum Channel {
 pub enum Steer {
     /// Send the process group this signal, by its number on Linux.
     Signal(i32),
+    /// Output may run on.
+    Allow {
+        /// Stdout for [`Channel::InOut`], stderr for [`Channel::Err`].
+        channel: Channel,
+        /// How many bytes it may have sent in total.
+        up_to: u64,
+    },
 }
 
 /// Agent to controller.
@@ -74,6 +86,11 @@ pub enum Event {
     Refused(Refusal),
     /// It ended, and all its output was handed to the stdio streams, which were finished.
     Exited(Outcome),
+    /// Stdin may run on. Never the first event.
+    Allow {
+        /// How many bytes it may have sent in total; [`u64::MAX`] when nobody reads them any more.
+        up_to: u64,
+    },
 }
 
 /// Why a process was not started.

@@ -53,6 +53,8 @@ fn what_opens_a_stream_has_these_bytes() {
 #[test]
 fn what_follows_has_these_bytes() {
     same(&Steer::Signal(15), &[0, 30]);
+    same(&Steer::Allow { channel: Channel::InOut, up_to: 300 }, &[1, 0, 0xac, 2]);
+    same(&Steer::Allow { channel: Channel::Err, up_to: 0 }, &[1, 1, 0]);
     same(&Event::Started { pid: 7 }, &[0, 7]);
     same(&Event::Refused(Refusal::NotFound("x".to_owned())), &[1, 0, 1, b'x']);
     same(&Event::Refused(Refusal::NotExecutable("x".to_owned())), &[1, 1, 1, b'x']);
@@ -61,6 +63,9 @@ fn what_follows_has_these_bytes() {
     same(&Event::Exited(Outcome::Code(255)), &[2, 0, 0xfe, 3]);
     same(&Event::Exited(Outcome::Signal(9)), &[2, 1, 18]);
     same(&Event::Exited(Outcome::TimedOut), &[2, 2]);
+    same(&Event::Allow { up_to: 300 }, &[3, 0xac, 2]);
+    let most = [3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    same(&Event::Allow { up_to: u64::MAX }, &most);
     same(&Answer::Ok, &[0]);
     same(&Answer::Failed("x".to_owned()), &[1, 1, b'x']);
     same(&Condition { running: 2, uptime: 300 }, &[2, 0xac, 2]);

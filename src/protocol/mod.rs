@@ -4,6 +4,7 @@
 //! [`frame`](crate::frame)s of postcard; raw bytes are raw. Enums only grow at their end, and a peer that gets a
 //! variant it does not know answers by resetting the stream with [`UNKNOWN_STREAM`].
 
+pub mod allowance;
 pub mod call;
 pub mod exec;
 #[cfg(test)]

@@ -28,10 +28,7 @@ use crate::{
         exec::{MAX_PAYLOAD, STDIN_WINDOW},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
-    controller::{
-        Control, Execution, Handle, Signals,
-        peer::{BoxReader, Sending},
-    },
+    controller::{Control, Execution, Handle, Signals, Stdin, peer::BoxReader},
 };
 
 /// How long a client may take from the upgrade to its request, and to read the end after a stop.
@@ -261,7 +258,7 @@ impl Aside {
 async fn input<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
     early: Early,
-    mut stdin: Option<Sending>,
+    mut stdin: Option<Stdin>,
     signals: &Signals,
     credit: &Credit,
 ) {

@@ -50,12 +50,14 @@ async fn the_agent_is_told_how_far_output_may_run_as_it_is_read_and_not_before()
     let mut bytes = vec![0; INITIAL as usize];
     let rest = async { stdout.write_all(&[1; 192 << 10]).await };
     let (read, written) = soon(async { tokio::join!(execution.stdout.read_exact(&mut bytes), rest) }).await;
-    (read.expect("read"), written.expect("written"));
+    read.expect("read");
+    written.expect("written");
     let told = process.steered().await;
     assert!(matches!(told, Steer::Allow { channel: Channel::InOut, up_to } if up_to > INITIAL), "{told:?}");
     let write = async { stderr.write_all(&vec![1; INITIAL as usize]).await };
     let (read, written) = soon(async { tokio::join!(execution.stderr.read_exact(&mut bytes), write) }).await;
-    (read.expect("read"), written.expect("written"));
+    read.expect("read");
+    written.expect("written");
     loop {
         match process.steered().await {
             // A second word on stdout may have been on its way.

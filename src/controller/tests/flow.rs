@@ -83,6 +83,7 @@ async fn stdin_reaches_the_process_and_output_and_exit_code_the_client() {
         sender.stdin_end().await.expect("ended");
     };
     let cat = async {
+        process.tell(Event::Allow { up_to: u64::MAX }).await;
         let mut out = process.stdout.take().expect("open");
         tokio::io::copy(&mut process.stdin, &mut out).await.expect("copied");
         drop(out);
