@@ -157,7 +157,9 @@ impl Session {
     /// Takes the bulk lane that the agent dialled. It is closed when it has had no stream for a while.
     pub(super) fn attach_bulk(&self, attempt: u32, connection: Connection, hello: quinn::SendStream) {
         let Some(shared) = self.inner.shared.upgrade() else { return };
-        if self.bulk().is_some_and(|bulk| bulk.attempt > attempt) {
+        // Attempts are counted over both lanes: one from before this session is a dial that the agent gave up with the
+        // session before, and that arrived late.
+        if attempt < self.inner.attempt || self.bulk().is_some_and(|bulk| bulk.attempt > attempt) {
             return connection.close(close::REPLACED, b"overtaken");
         }
         let streams = Arc::new(watch::Sender::new(0));

@@ -57,6 +57,13 @@ fn no_schedule_loses_doubles_or_swaps_a_byte_and_none_gets_stuck() {
 }
 
 #[test]
+fn a_bulk_dial_of_the_session_before_that_arrives_late_is_not_taken_for_the_lane() {
+    for seed in [19722, 84139, 91605] {
+        run(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
 fn a_seed_gives_the_same_trace_again() {
     for seed in 0..20 {
         let (first, second) = (run(seed).expect("runs"), run(seed).expect("runs"));
