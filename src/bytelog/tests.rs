@@ -2,7 +2,6 @@
 //! [`simulation`] then mixes all faults.
 
 mod back;
-mod faults;
 mod shipping;
 mod simulation;
 
@@ -12,8 +11,11 @@ use ring::digest;
 use tokio::time::timeout;
 
 use super::*;
-use crate::kafka::{self, memory::MemoryCluster};
-use faults::{Faults, FaultyCluster, Rng};
+use crate::kafka::{
+    self,
+    faulty::{self, Faults, FaultyCluster, Rng},
+    memory::MemoryCluster,
+};
 
 const TOPIC: &str = "rk.logs";
 const LONG: Duration = Duration::from_secs(3600);

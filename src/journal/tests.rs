@@ -1,7 +1,6 @@
 //! The whole journal on logs in memory, under paused time: what its documentation promises, one sentence at a time.
 //! [`simulation`] then mixes all faults.
 
-mod faults;
 mod refusals;
 mod simulation;
 
@@ -14,8 +13,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::kafka::{self, Cluster, memory::MemoryCluster};
-use faults::{Faults, FaultyCluster};
+use crate::kafka::{
+    self, Cluster,
+    faulty::{Faults, FaultyCluster},
+    memory::MemoryCluster,
+};
 
 const TOPIC: &str = "rk.journal";
 const LONG: Duration = Duration::from_secs(600);
@@ -28,6 +30,11 @@ fn cluster() -> MemoryCluster {
     let cluster = MemoryCluster::new();
     cluster.create(TOPIC, 1);
     cluster
+}
+
+/// A good network, which all the same delivers in small pieces.
+fn calm() -> Faults {
+    Faults { delay: Duration::from_millis(1), few: 50, ..Faults::default() }
 }
 
 async fn open(cluster: &MemoryCluster, witness: Option<Witness>) -> (Journal, mpsc::Receiver<Committed>) {
@@ -101,7 +108,7 @@ async fn events_come_back_in_order_and_outlive_the_journal() {
 #[tokio::test(start_paused = true)]
 async fn many_appends_share_few_batches() {
     let memory = cluster();
-    let faulty = FaultyCluster::new(&memory, Faults::none(), 1);
+    let faulty = FaultyCluster::new(&memory, calm(), 1);
     let (journal, events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
     drain(events);
     within(journal.claim()).await.expect("claimed");
@@ -160,7 +167,7 @@ async fn bytes_of_others_and_copies_change_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_delays_appends_and_is_shown() {
     let memory = cluster();
-    let faulty = FaultyCluster::new(&memory, Faults::none(), 1);
+    let faulty = FaultyCluster::new(&memory, calm(), 1);
     let (journal, events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
     drain(events);
     within(journal.claim()).await.expect("claimed");
@@ -182,7 +189,7 @@ async fn an_outage_delays_appends_and_is_shown() {
 #[tokio::test(start_paused = true)]
 async fn a_right_that_is_missing_is_told_to_the_caller() {
     let memory = cluster();
-    let faulty = FaultyCluster::new(&memory, Faults::none(), 1);
+    let faulty = FaultyCluster::new(&memory, calm(), 1);
     let (journal, events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
     drain(events);
     faulty.deny(true);
@@ -202,7 +209,7 @@ async fn a_right_that_is_missing_is_told_to_the_caller() {
 #[tokio::test(start_paused = true)]
 async fn a_payload_that_fits_nowhere_is_refused_and_the_others_go_on() {
     let memory = cluster();
-    let faulty = FaultyCluster::new(&memory, Faults { max_batch: Some(10_000), ..Faults::none() }, 1);
+    let faulty = FaultyCluster::new(&memory, Faults { max_batch: Some(10_000), ..calm() }, 1);
     let (journal, events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
     drain(events);
     within(journal.claim()).await.expect("claimed");
@@ -239,7 +246,7 @@ async fn a_reader_that_does_not_drain_stops_the_reading_and_loses_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_was_given_up_and_lands_late_supersedes_nobody_newer() {
     let memory = cluster();
-    let faulty = FaultyCluster::new(&memory, Faults::none(), 1);
+    let faulty = FaultyCluster::new(&memory, calm(), 1);
     let (old, events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
     drain(events);
     faulty.stop();

@@ -15,6 +15,8 @@ mod connection;
 mod dial;
 mod dialer;
 mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod frames;
 pub mod memory;
 mod metadata;
@@ -27,7 +29,6 @@ mod sasl;
 mod tls;
 mod token;
 pub mod topics;
-
 mod writer;
 
 use std::{sync::Arc, time::Duration};

@@ -47,7 +47,7 @@ async fn what_waits_for_a_cluster_that_stands_still_is_bounded() {
     let cluster = FaultyCluster::new(&cluster(), Faults::default(), 1);
     let config = Config { max_record: 1000, max_batch: 5000, ..Config::default() };
     let mut shipper = ship(&cluster, Acked::default(), config).await;
-    cluster.stop(true);
+    cluster.stop();
     let mut taken = 0;
     while let Ok(shipped) = timeout(Duration::from_secs(1), shipper.ship(Stream::Stdout, taken, 0, &[7; 700])).await {
         shipped.expect("taken");
@@ -55,7 +55,7 @@ async fn what_waits_for_a_cluster_that_stands_still_is_bounded() {
     }
     assert!((7_000..40_000).contains(&taken), "{taken}");
     assert_eq!(shipper.acked(), Acked::default());
-    cluster.stop(false);
+    cluster.go_on();
     // What was dropped half way is given again.
     within(shipper.ship(Stream::Stdout, taken, 0, &[7; 700])).await.expect("taken");
     let acked = within(shipper.flush()).await.expect("flushed");

@@ -93,7 +93,7 @@ async fn life(job: Arc<Job>, cluster: FaultyCluster, start: Acked, mut rng: Rng,
     }
     within(shipper.flush()).await.expect("flushed");
     // Whoever loses an end has no end.
-    cluster.lose_nothing();
+    cluster.change(|faults| faults.loses = 0);
     within(shipper.finish(ends(&job.streams))).await.expect("finished");
     assert_eq!(shipper.acked().positions.0, [0, 1, 2].map(|i: usize| job.streams[i].len() as u64));
     (shipper.acked(), true)
@@ -222,8 +222,7 @@ async fn schedule(seed: u64) -> Tally {
         error: [0, 5, 30][rng.below(3) as usize],
         lands: [0, 50, 100][rng.below(3) as usize],
         twice: [0, 10, 50][rng.below(3) as usize],
-        loses: 0,
-        max_batch: None,
+        ..Faults::default()
     };
     // Some schedules lose what a cluster must not lose.
     let (loses, cuts) = (rng.percent(20), rng.percent(20));
@@ -283,14 +282,8 @@ async fn schedule(seed: u64) -> Tally {
     tally
 }
 
-/// Runs one seed in a runtime of its own, so that a schedule depends on nothing else.
 fn run(seed: u64) -> Tally {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let run = std::panic::AssertUnwindSafe(|| runtime.expect("a runtime needs nothing").block_on(schedule(seed)));
-    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-        eprintln!("the log's simulation failed with seed {seed}");
-        std::panic::resume_unwind(panic)
-    })
+    faulty::run("the log's simulation", seed, schedule)
 }
 
 #[test]

@@ -18,14 +18,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    LONG, MemoryCluster, TOPIC, cluster,
-    faults::{Faults, FaultyCluster, Rng},
-    key,
-};
+use super::{LONG, MemoryCluster, TOPIC, calm, cluster, key};
 use crate::{
     journal::{Committed, Error, Journal, Random, Witness},
-    kafka,
+    kafka::{
+        self,
+        faulty::{self, Faults, FaultyCluster, Rng},
+    },
 };
 
 /// How many schedules `cargo test` runs.
@@ -189,6 +188,7 @@ async fn schedule(seed: u64) -> Tally {
         twice: [0, 10, 50][rng.below(3) as usize],
         loses: [0, 0, 20][rng.below(3) as usize],
         deny: [0, 0, 10][rng.below(3) as usize],
+        few: 50,
         max_batch: rng.percent(30).then_some(1000),
     };
     let clusters: Vec<_> =
@@ -202,7 +202,10 @@ async fn schedule(seed: u64) -> Tally {
         processes.push(process.expect("no panic"));
     }
     sleep(faults.late).await;
-    clusters.iter().for_each(FaultyCluster::heal);
+    for cluster in &clusters {
+        cluster.change(|faults| *faults = Faults { max_batch: faults.max_batch, ..calm() });
+        cluster.go_on();
+    }
     settle(&world, &memory, &mut processes).await
 }
 
@@ -213,7 +216,7 @@ async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Proce
     let end = u64::MAX;
     timeout(LONG, last.append(end.to_be_bytes().to_vec().into())).await.expect("in time").expect("appended");
     let witness = last.head();
-    let good = FaultyCluster::new(memory, Faults::none(), 0);
+    let good = FaultyCluster::new(memory, calm(), 0);
     processes.push(start(&good, Some(witness), 0).await);
     let fresh = processes.last().expect("pushed").journal.clone();
     let mut folds = Vec::new();
@@ -256,18 +259,8 @@ fn check(world: &World, fold: &Fold) {
     }
 }
 
-/// Runs one seed in a runtime of its own, so that a schedule depends on nothing else.
 fn run(seed: u64) -> Tally {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime needs nothing");
-    let run = std::panic::AssertUnwindSafe(|| runtime.block_on(schedule(seed)));
-    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-        eprintln!("the journal's simulation failed with seed {seed}");
-        std::panic::resume_unwind(panic)
-    })
+    faulty::run("the journal's simulation", seed, schedule)
 }
 
 #[test]
