@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `job`, `secret`, `frame`, `backoff`, `selector`, `private_file`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `job`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
@@ -25,6 +25,7 @@ pub mod job;
 pub mod private_file;
 pub mod secret;
 pub mod selector;
+pub mod versioned;
 
 #[cfg(feature = "agent")]
 pub mod agent;

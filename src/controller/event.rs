@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{id::AgentName, link::SecretHash, selector::Labels};
+use crate::{id::AgentName, link::SecretHash, selector::Labels, versioned};
 
 const VERSION: u8 = 1;
 
@@ -40,16 +40,13 @@ pub struct UnknownEvent(String);
 impl Event {
     /// The journal's payload.
     pub fn encode(&self) -> Bytes {
-        postcard::to_extend(self, vec![VERSION]).expect("events are plain data").into()
+        versioned::encode(VERSION, self)
     }
 
     /// Reads a payload.
     pub fn decode(payload: &[u8]) -> Result<Self, UnknownEvent> {
-        match payload.split_first() {
-            Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|e| UnknownEvent(e.to_string())),
-            Some((version, _)) => Err(UnknownEvent(format!("format {version}"))),
-            None => Err(UnknownEvent("it is empty".to_owned())),
-        }
+        let body = versioned::body(VERSION, payload).map_err(UnknownEvent)?;
+        postcard::from_bytes(body).map_err(|e| UnknownEvent(e.to_string()))
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Cancel, Hidden, JobId, Spec};
-use crate::id::AgentName;
+use crate::{id::AgentName, versioned};
 
 const VERSION: u8 = 1;
 
@@ -209,20 +209,12 @@ impl UnknownEvent {
 impl Event {
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
-        postcard::to_extend(self, vec![VERSION]).expect("events are plain data").into()
+        versioned::encode(VERSION, self)
     }
 
     /// Reads [`encode`](Self::encode)'s bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, UnknownEvent> {
-        match bytes.split_first() {
-            Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-                Ok((event, [])) => Ok(event),
-                Ok((_, rest)) => Err(UnknownEvent(format!("{} bytes too many", rest.len()))),
-                Err(error) => Err(UnknownEvent(error.to_string())),
-            },
-            Some((version, _)) => Err(UnknownEvent(format!("format {version}"))),
-            None => Err(UnknownEvent("it is empty".to_owned())),
-        }
+        versioned::decode(VERSION, bytes).map_err(UnknownEvent)
     }
 
     /// The attempt that it is about.

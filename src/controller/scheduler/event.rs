@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::AgentName,
     job::{self, Job, JobId, UnknownEvent},
+    versioned,
 };
 
 const VERSION: u8 = 1;
@@ -52,20 +53,12 @@ pub enum Event {
 impl Event {
     /// The journal's payload.
     pub fn encode(&self) -> Bytes {
-        postcard::to_extend(self, vec![VERSION]).expect("events are plain data").into()
+        versioned::encode(VERSION, self)
     }
 
     /// Reads a payload.
     pub fn decode(payload: &[u8]) -> Result<Self, UnknownEvent> {
-        match payload.split_first() {
-            Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-                Ok((event, [])) => Ok(event),
-                Ok((_, rest)) => Err(UnknownEvent::new(format!("{} bytes too many", rest.len()))),
-                Err(error) => Err(UnknownEvent::new(error.to_string())),
-            },
-            Some((version, _)) => Err(UnknownEvent::new(format!("format {version}"))),
-            None => Err(UnknownEvent::new("it is empty")),
-        }
+        versioned::decode(VERSION, payload).map_err(UnknownEvent::new)
     }
 }
 
