@@ -3,6 +3,8 @@
 //! A frame is a little-endian `u32` length and that many bytes of postcard. Reading grows its buffer as bytes arrive,
 //! so a length that promises much allocates nothing by itself.
 
+use std::pin::Pin;
+
 use bytes::{BufMut, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -78,9 +80,93 @@ pub async fn read_bytes(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> 
     Ok(bytes)
 }
 
+/// Reads messages so that a `select!` may give up waiting: what came of one is kept.
+pub struct Incoming<R, T>(Reading<R, T>);
+
+type Reading<R, T> = Pin<Box<dyn Future<Output = (R, Result<T, FrameError>)> + Send>>;
+
+impl<R, T> Incoming<R, T>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    T: DeserializeOwned + Send + 'static,
+{
+    /// The messages on `stream`.
+    pub fn new(stream: R) -> Self {
+        Self(Self::read(stream))
+    }
+
+    /// The next message. Cancel-safe. Nothing sensible follows an error.
+    pub async fn next(&mut self) -> Result<T, FrameError> {
+        let (stream, message) = (&mut self.0).await;
+        self.0 = Self::read(stream);
+        message
+    }
+
+    fn read(mut stream: R) -> Reading<R, T> {
+        Box::pin(async move {
+            let message = read(&mut stream).await;
+            (stream, message)
+        })
+    }
+}
+
+/// Writes messages so that a `select!` may give up waiting: the rest of one that went out in part goes first.
+pub struct Outgoing<W> {
+    stream: W,
+    pending: BytesMut,
+}
+
+impl<W: AsyncWrite + Unpin> Outgoing<W> {
+    /// Messages to `stream`.
+    pub fn new(stream: W) -> Self {
+        Self { stream, pending: BytesMut::new() }
+    }
+
+    /// Puts a message behind those that have not gone out.
+    pub fn put<T: Serialize>(&mut self, message: &T) -> Result<(), FrameError> {
+        encode(message, &mut self.pending)
+    }
+
+    /// Sends what has not gone out. Cancel-safe.
+    pub async fn send(&mut self) -> std::io::Result<()> {
+        while !self.pending.is_empty() {
+            if self.stream.write_buf(&mut self.pending).await? == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+        }
+        self.stream.flush().await
+    }
+
+    /// The stream itself, to end or to break it.
+    pub fn stream(&mut self) -> &mut W {
+        &mut self.stream
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_loses_no_part_of_a_message() {
+        let (a, b) = tokio::io::duplex(3);
+        let (mut out, mut incoming) = (Outgoing::new(a), Incoming::<_, String>::new(b));
+        let sent = ["hello", "", "world"];
+        sent.iter().for_each(|text| out.put(text).expect("fits"));
+        let mut got = Vec::new();
+        // Each is asked for a moment and then dropped, in turn.
+        while got.len() < sent.len() {
+            tokio::select! {
+                biased;
+                message = incoming.next() => got.push(message.expect("a message")),
+                result = out.send() => result.expect("sent"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        assert_eq!(got, sent);
+        drop(out);
+        assert!(matches!(incoming.next().await, Err(FrameError::Ended)));
+    }
 
     #[tokio::test]
     async fn what_is_written_is_read_and_the_end_is_told_from_a_break() {

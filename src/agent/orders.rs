@@ -3,24 +3,23 @@
 //! How far the output may run is passed on right here, whoever reads orders and for what: output flows as long as
 //! anybody listens.
 
-use std::{future::pending, pin::Pin};
+use std::future::pending;
 
 use tokio::sync::watch;
 
 use super::stream::RecvHalf;
 use crate::{
-    frame::{self, FrameError},
+    frame::Incoming,
     protocol::{
         allowance::INITIAL,
         exec::{Channel, Steer},
     },
 };
 
-type Reading = Pin<Box<dyn Future<Output = (Box<dyn RecvHalf>, Result<Steer, FrameError>)> + Send>>;
-
 /// The receiving half of a control stream.
 pub(super) struct Orders {
-    reading: Option<Reading>,
+    /// None when they have ended.
+    incoming: Option<Incoming<Box<dyn RecvHalf>, Steer>>,
     /// Read by [`Orders::left`] before anybody could follow it.
     early: Option<i32>,
     /// How far stdout and stderr may run.
@@ -31,7 +30,7 @@ pub(super) struct Orders {
 impl Orders {
     pub fn new(recv: Box<dyn RecvHalf>) -> Self {
         let (stdout, stderr) = (watch::Sender::new(INITIAL), watch::Sender::new(INITIAL));
-        Self { reading: Some(read(recv)), early: None, stdout, stderr }
+        Self { incoming: Some(Incoming::new(recv)), early: None, stdout, stderr }
     }
 
     /// How far stdout or stderr may run, in bytes from its start.
@@ -45,18 +44,12 @@ impl Orders {
             return Some(early);
         }
         loop {
-            let (recv, order) = self.reading.as_mut()?.await;
-            match order {
-                Ok(order) => {
-                    self.reading = Some(read(recv));
-                    match order {
-                        Steer::Signal(signal) => return Some(signal),
-                        Steer::Allow { channel, up_to } => self.allow(channel, up_to),
-                    }
-                }
+            match self.incoming.as_mut()?.next().await {
+                Ok(Steer::Signal(signal)) => return Some(signal),
+                Ok(Steer::Allow { channel, up_to }) => self.allow(channel, up_to),
                 Err(error) => {
                     tracing::debug!("no more orders: {error}");
-                    self.reading = None;
+                    self.incoming = None;
                 }
             }
         }
@@ -93,11 +86,4 @@ impl Orders {
             Channel::Err => &self.stderr,
         }
     }
-}
-
-fn read(mut recv: Box<dyn RecvHalf>) -> Reading {
-    Box::pin(async move {
-        let order = frame::read(&mut recv).await;
-        (recv, order)
-    })
 }

@@ -1,8 +1,7 @@
 //! Attends a running execution on its control stream: signals and limits out, limits and the end in.
 
-use std::{convert::Infallible, future::pending, pin::Pin, sync::Arc};
+use std::{convert::Infallible, future::pending, sync::Arc};
 
-use bytes::BytesMut;
 use tokio::{
     io::AsyncWriteExt,
     sync::{mpsc, oneshot, watch},
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{ExecEnd, Fault},
-    frame::{self, FrameError},
+    frame::{Incoming, Outgoing},
     protocol::exec::{Channel, Event, Steer},
 };
 
@@ -42,17 +41,14 @@ pub(super) async fn attend(
 ) {
     let Wishes { signals, stdout, stderr, mut interest } = wishes;
     let mut abandon = surroundings.abandon.clone();
-    let mut steering = Steering { send, pending: BytesMut::new(), signals, stdout, stderr };
-    let mut event = read(recv);
+    let mut steering = Steering { out: Outgoing::new(send), signals, stdout, stderr };
+    let mut events = Incoming::new(recv);
     let how = loop {
         tokio::select! {
-            (recv, next) = &mut event => match next {
-                Ok(Event::Allow { up_to }) => {
-                    stdin.up_to(up_to);
-                    event = read(recv);
-                }
+            event = events.next() => match event {
+                Ok(Event::Allow { up_to }) => stdin.up_to(up_to),
                 Ok(Event::Exited(outcome)) => {
-                    let _ = steering.send.shutdown().await;
+                    let _ = steering.out.stream().shutdown().await;
                     break exited(outcome);
                 }
                 Ok(Event::Started { .. } | Event::Refused(_)) => {
@@ -60,7 +56,7 @@ pub(super) async fn attend(
                 }
                 Err(error) => break broken(&peer, &surroundings, error.into()).await,
             },
-            // A session that broke is told by `event`.
+            // A session that broke is told by `events`.
             never = steering.steer() => match never {},
             // Dropping `send` resets the stream: the agent ends the process.
             _ = &mut interest => return,
@@ -72,21 +68,9 @@ pub(super) async fn attend(
     let _ = end.send(how);
 }
 
-type Reading = Pin<Box<dyn Future<Output = (BoxReader, Result<Event, FrameError>)> + Send>>;
-
-/// Reads an event so that a `select!` may give up waiting.
-fn read(mut recv: BoxReader) -> Reading {
-    Box::pin(async move {
-        let event = frame::read(&mut recv).await;
-        (recv, event)
-    })
-}
-
 /// What goes out.
 struct Steering {
-    send: Sending,
-    /// The rest of a message that went out in part.
-    pending: BytesMut,
+    out: Outgoing<Sending>,
     signals: mpsc::Receiver<i32>,
     stdout: watch::Receiver<u64>,
     stderr: watch::Receiver<u64>,
@@ -97,10 +81,8 @@ impl Steering {
     /// stream broke. Cancel-safe.
     async fn steer(&mut self) -> Infallible {
         loop {
-            while !self.pending.is_empty() {
-                if self.send.write_buf(&mut self.pending).await.is_err() {
-                    pending::<()>().await;
-                }
+            if self.out.send().await.is_err() {
+                pending::<()>().await;
             }
             let message = tokio::select! {
                 biased;
@@ -108,7 +90,7 @@ impl Steering {
                 up_to = newest(&mut self.stdout) => Steer::Allow { channel: Channel::InOut, up_to },
                 up_to = newest(&mut self.stderr) => Steer::Allow { channel: Channel::Err, up_to },
             };
-            frame::encode(&message, &mut self.pending).expect("a small enum can be encoded");
+            self.out.put(&message).expect("a small enum can be encoded");
         }
     }
 }
