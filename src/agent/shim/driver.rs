@@ -17,7 +17,7 @@ use super::{
     life::{Action, Life},
     orders::{Blocked, Desk, Order, Report},
     output::Output,
-    proc::{boot_clock, time_of_day},
+    proc::boot_clock,
     reaper::Reaper,
     record,
     spec::{Exit, Outcome},
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     agent::{
         attempt::Attempt,
+        host,
         spool::{MAX_CHUNK, Offsets, Writer},
     },
     private_file::PrivateFileError,
@@ -263,7 +264,7 @@ impl Driver {
             self.life.handle_alone(now);
         }
         if let Some(outcome) = found.outcome {
-            self.state.ended = Some((outcome, time_of_day()));
+            self.state.ended = Some((outcome, host::clock()));
             self.life.handle_exit(now);
         }
         self.state.kill_again |= self.life.is_killing() && !found.alone;

@@ -43,6 +43,7 @@ pub use record::RecordError;
 
 use super::{
     attempt::Attempt,
+    host,
     spool::{Stream, Writer},
 };
 use driver::{Driver, State};
@@ -158,7 +159,7 @@ fn start(
         pid,
         start: stat.start,
         boot: proc::boot_id()?,
-        time: proc::time_of_day(),
+        time: host::clock(),
         cgroup: cgroup.as_ref().map(|cgroup| cgroup.dir().as_os_str().to_owned()),
     };
     let pipes = (held.child.stdout.take(), held.child.stderr.take());

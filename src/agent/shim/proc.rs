@@ -38,12 +38,6 @@ pub(super) fn boot_clock() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock").into()
 }
 
-/// The time of day in milliseconds since the epoch.
-pub(super) fn time_of_day() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
 fn parse(stat: &[u8]) -> Option<Stat> {
     // The name in parentheses may hold anything, also parentheses and bytes that are no text.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
