@@ -5,40 +5,20 @@
 mod support;
 
 use rskafka::chrono::DateTime;
+use rskafka::client::Client;
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
-use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
 use rskafka::record::Record;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::certs::Authority;
+use support::another::connect;
 use support::cluster::TestCluster;
 use support::kafka::Cluster;
 use support::kafka::admin::{Operation, Resource, Rule};
 use support::user::{CONTROLLER, STRANGER, User};
 
 async fn client(cluster: &Cluster, user: User) -> Client {
-    connect(cluster.bootstrap(), cluster.authority(), user).await
-}
-
-async fn connect(bootstrap: Vec<String>, authority: &Authority, user: User) -> Client {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority.ca()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let credentials = Credentials::new(user.name.to_owned(), user.password.to_owned());
-    let client = ClientBuilder::new(bootstrap)
-        .tls_config(Arc::new(tls))
-        .sasl_config(SaslConfig::ScramSha512(credentials))
-        .build();
-    tokio::time::timeout(Duration::from_secs(20), client).await.expect("the cluster answers").unwrap()
+    connect(cluster.bootstrap(), &cluster.authority().ca(), user).await
 }
 
 async fn append(partition: &PartitionClient, value: &str) -> i64 {
@@ -112,7 +92,7 @@ async fn the_chosen_cluster_serves_again_after_a_node_was_stopped() {
     let cluster = Arc::new(tokio::task::spawn_blocking(TestCluster::start).await.unwrap());
     let topic = format!("{}.journal", cluster.prefix("harness"));
     let bootstrap = cluster.bootstrap().split(',').map(str::to_owned).collect();
-    let client = connect(bootstrap, cluster.authority(), CONTROLLER).await;
+    let client = connect(bootstrap, &cluster.ca(), CONTROLLER).await;
     let controller = client.controller_client().unwrap();
     controller.create_topic(&topic, 1, i16::try_from(cluster.nodes()).unwrap(), 10_000).await.unwrap();
     let partition = client.partition_client(&topic, 0, UnknownTopicHandling::Retry).await.unwrap();

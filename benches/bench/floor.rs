@@ -12,12 +12,11 @@ use std::{
 use rskafka::{
     chrono::DateTime,
     client::{
-        Client, ClientBuilder, Credentials, SaslConfig,
+        Client,
         partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling},
     },
     record::Record,
 };
-use rustls::{RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout},
@@ -27,7 +26,7 @@ use tokio::{
 
 use crate::{
     place::{Place, again},
-    support::user,
+    support::{another::connect, user},
 };
 
 const RECORD: usize = 256 << 10;
@@ -48,7 +47,7 @@ pub struct Floor {
 impl Floor {
     /// Makes two topics and starts the other end.
     pub async fn open(place: &Place) -> Self {
-        let client = connect(&place.bootstrap, &place.ca).await;
+        let client = connect(place.bootstrap.clone(), &place.ca, user::ADMIN).await;
         let admin = client.controller_client().unwrap();
         for topic in ["floor.down", "floor.up"] {
             let replicas = i16::try_from(place.nodes.min(3)).unwrap();
@@ -109,7 +108,7 @@ impl Floor {
 /// The other end: takes orders on stdin, says `ok` when it is ready for calls and when an order is done.
 pub async fn peer(bootstrap: &str, ca: &str) {
     let bootstrap: Vec<String> = bootstrap.split(',').map(str::to_owned).collect();
-    let client = connect(&bootstrap, ca.as_ref()).await;
+    let client = connect(bootstrap, ca.as_ref(), user::ADMIN).await;
     let (down, up) = (partition(&client, "floor.down").await, Arc::new(partition(&client, "floor.up").await));
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     println!("ok");
@@ -143,19 +142,6 @@ pub async fn peer(bootstrap: &str, ca: &str) {
         }
         println!("ok");
     }
-}
-
-async fn connect(bootstrap: &[String], ca: &std::path::Path) -> Client {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let login = Credentials::new(user::ADMIN.name.to_owned(), user::ADMIN.password.to_owned());
-    let builder = ClientBuilder::new(bootstrap.to_vec()).tls_config(Arc::new(tls));
-    builder.sasl_config(SaslConfig::ScramSha512(login)).build().await.unwrap()
 }
 
 async fn partition(client: &Client, topic: &str) -> PartitionClient {

@@ -8,19 +8,13 @@ use std::{
     time::Duration,
 };
 
-use remoting_kafka::{
-    kafka::{
-        Config,
-        config::{Login, Pem, Roots, Sasl, Tls},
-    },
-    secret::Secret,
-};
+use remoting_kafka::kafka::{Config, config::Mechanism};
 
 use crate::support::{
     certs::Authority,
     kafka::Cluster,
     ports,
-    process::{self, Process},
+    process::{self, Process, rk},
     user::{self, User},
     wait,
 };
@@ -102,21 +96,7 @@ impl Place {
 
 /// How a cluster with this bootstrap list and authority is reached.
 pub fn config(bootstrap: &str, ca: &Path) -> Config {
-    let login = Login { user: user::ADMIN.name.to_owned(), password: Secret::new(user::ADMIN.password.to_owned()) };
-    Config {
-        brokers: bootstrap.split(',').map(str::to_owned).collect(),
-        tls: Some(Tls { roots: Roots::Pem(Pem::File(ca.to_owned())), client: None }),
-        sasl: Some(Sasl::ScramSha512(login)),
-        ..Config::default()
-    }
-}
-
-/// `rk` in an environment without settings.
-pub fn rk(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rk"));
-    command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("RK_CONFIG", "/dev/null");
-    command.env("HOME", "/nonexistent");
-    command
+    user::ADMIN.kafka(Mechanism::ScramSha512, bootstrap.split(',').map(str::to_owned).collect(), ca)
 }
 
 /// This program again, in one of its other roles.

@@ -25,8 +25,11 @@ use tokio::{
 };
 
 use crate::{
-    place::{Place, rk},
-    support::{process::Process, user},
+    place::Place,
+    support::{
+        process::{Process, rk},
+        user,
+    },
 };
 
 /// How long things may take that take a second.

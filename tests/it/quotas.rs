@@ -5,13 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use remoting_kafka::{
-    kafka::{
-        At, Cluster, Config, KafkaCluster, Prefix,
-        config::{Login, Pem, Roots, Sasl, Tls},
-    },
-    secret::Secret,
-};
+use remoting_kafka::kafka::{At, Cluster, KafkaCluster, Prefix, config::Mechanism};
 
 use crate::{
     rig::{Rig, noise, run, sha256},
@@ -81,14 +75,9 @@ fn under_quotas_a_command_goes_on_at_their_speed_and_no_record_is_there_twice() 
 }
 
 async fn values(rig: &Rig, topic: &str) -> Vec<bytes::Bytes> {
-    let login = Login { user: ADMIN.name.to_owned(), password: Secret::new(ADMIN.password.to_owned()) };
-    let cluster = KafkaCluster::new(Config {
-        brokers: rig.cluster.bootstrap().split(',').map(str::to_owned).collect(),
-        tls: Some(Tls { roots: Roots::Pem(Pem::File(rig.cluster.ca())), client: None }),
-        sasl: Some(Sasl::ScramSha512(login)),
-        ..Config::default()
-    });
-    let mut reader = cluster.unwrap().reader(topic, 0);
+    let brokers = rig.cluster.bootstrap().split(',').map(str::to_owned).collect();
+    let cluster = KafkaCluster::new(ADMIN.kafka(Mechanism::ScramSha512, brokers, &rig.cluster.ca())).unwrap();
+    let mut reader = cluster.reader(topic, 0);
     let (mut next, end) = (reader.offset(At::Earliest).await.unwrap(), reader.offset(At::Latest).await.unwrap());
     let mut values = Vec::new();
     while next < end {

@@ -71,8 +71,7 @@ impl Rig {
 
     /// `rk` with these arguments, in an environment without settings.
     pub fn bare(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rk"));
-        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("RK_CONFIG", "/dev/null");
+        let mut command = process::rk(args);
         command.env("HOME", self.dir.path());
         command
     }

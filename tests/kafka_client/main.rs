@@ -12,13 +12,7 @@ mod logs;
 
 use std::time::Duration;
 
-use remoting_kafka::{
-    kafka::{
-        Cluster, Config, KafkaCluster, PartitionReader, Record,
-        config::{Login, Mechanism, Pem, Roots, Sasl, Tls},
-    },
-    secret::Secret,
-};
+use remoting_kafka::kafka::{Cluster, Config, KafkaCluster, PartitionReader, Record, config::Mechanism};
 use support::user::User;
 
 /// Where a cluster is and how to get in.
@@ -31,13 +25,7 @@ struct Door {
 impl Door {
     /// Settings for TLS and a password.
     fn config(&self, user: User, mechanism: Mechanism) -> Config {
-        let login = Login { user: user.name.to_owned(), password: Secret::new(user.password.to_owned()) };
-        Config {
-            brokers: self.brokers.clone(),
-            tls: Some(Tls { roots: Roots::Pem(Pem::File(self.ca.clone())), client: None }),
-            sasl: Some(Sasl::password(mechanism, login).unwrap()),
-            ..Config::default()
-        }
+        user.kafka(mechanism, self.brokers.clone(), &self.ca)
     }
 
     fn cluster(&self, user: User) -> KafkaCluster {

@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+pub mod another;
 pub mod certs;
 pub mod cluster;
 pub mod embedded;

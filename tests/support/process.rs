@@ -54,6 +54,14 @@ impl Drop for Process {
     }
 }
 
+/// `rk` with these arguments, in an environment without settings.
+pub fn rk(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rk"));
+    command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("RK_CONFIG", "/dev/null");
+    command.env("HOME", "/nonexistent");
+    command
+}
+
 /// Wraps a command so that the kernel kills it when this test process dies, whatever of. To be started by
 /// [`spawn`].
 pub fn bound(command: Command) -> Command {

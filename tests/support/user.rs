@@ -1,5 +1,8 @@
 //! The users of a test cluster, and the files in which clients find their settings.
 
+use remoting_kafka::kafka::Config;
+use remoting_kafka::kafka::config::{Login, Mechanism, Pem, Roots, Sasl, Tls};
+use remoting_kafka::secret::Secret;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +29,17 @@ pub const STRANGER: User = User { name: "stranger", password: "stranger-secret" 
 pub const USERS: [User; 4] = [ADMIN, CONTROLLER, AGENT, STRANGER];
 
 impl User {
+    /// How the library reaches a cluster as this user: over TLS, with the password.
+    pub fn kafka(&self, mechanism: Mechanism, brokers: Vec<String>, ca: &Path) -> Config {
+        let login = Login { user: self.name.to_owned(), password: Secret::new(self.password.to_owned()) };
+        Config {
+            brokers,
+            tls: Some(Tls { roots: Roots::Pem(Pem::File(ca.to_owned())), client: None }),
+            sasl: Some(Sasl::password(mechanism, login).unwrap()),
+            ..Config::default()
+        }
+    }
+
     /// Writes a `client.properties` for Kafka's own tools and for `--command-config`; `mechanism` is SASL's name for it.
     pub fn properties(&self, folder: &Path, mechanism: &str, ca: &Path) -> PathBuf {
         let module = match mechanism {
