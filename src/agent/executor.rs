@@ -113,7 +113,10 @@ impl Executor {
                     turned_away.send.reset(CANCELLED);
                 }
             }
-            Ok(Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => send.reset(UNKNOWN_STREAM),
+            // Not yet.
+            Ok(Ok(Open::Jobs(_)) | Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => {
+                send.reset(UNKNOWN_STREAM)
+            }
             Ok(Err(FrameError::Ended | FrameError::Io(_))) | Err(_) => send.reset(CANCELLED),
         }
     }

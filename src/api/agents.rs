@@ -55,6 +55,15 @@ pub struct Agent {
     pub round_trip_us: Option<u64>,
     /// The Kafka partition on which its control packets run.
     pub partition: u32,
+    /// Whether it gets no new jobs, because an operator or the agent itself wants that.
+    #[serde(default)]
+    pub drained: bool,
+    /// How many jobs it takes at once; 0 until it said so in a session.
+    #[serde(default)]
+    pub slots: u32,
+    /// How many jobs it has.
+    #[serde(default)]
+    pub jobs: u32,
 }
 
 /// The answer to `GET /v1/agents`, sorted by name.

@@ -4,6 +4,7 @@
 //! the execution.
 
 mod exec;
+mod jobs;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +28,7 @@ use super::{
 use crate::{id::AgentName, secret::Secret, selector::Selector};
 
 pub use exec::{ExecReceiver, ExecSender};
+pub use jobs::LogReceiver;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]

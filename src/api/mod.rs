@@ -12,6 +12,15 @@
 //! | `DELETE /v1/agents/{name}` | – | [`RemovedAgent`] |
 //! | `POST /v1/agents/{name}/call` | any bytes | the same bytes, from the agent |
 //! | `GET /v1/agents/{name}/condition` | – | [`AgentCondition`], asked of the agent itself |
+//! | `POST /v1/agents/{name}/drain`, `…/resume` | [`AskedBy`](jobs::AskedBy) | [`Agent`] |
+//! | `POST /v1/jobs` | [`SubmitJob`](jobs::SubmitJob) | [`JobInfo`](jobs::JobInfo) |
+//! | `GET /v1/jobs?…` ([`JobQuery`](jobs::JobQuery)) | – | [`JobList`](jobs::JobList) |
+//! | `GET /v1/jobs/{id}` | – | [`JobInfo`](jobs::JobInfo); an id may be the beginning of one |
+//! | `GET /v1/jobs/{id}/wait?for_ms=…` | – | [`JobInfo`](jobs::JobInfo), when it has ended or after that time, 50 s at most |
+//! | `POST /v1/jobs/{id}/cancel` | [`CancelJob`](jobs::CancelJob) | [`JobInfo`](jobs::JobInfo) |
+//! | `POST /v1/jobs/{id}/retry` | [`AskedBy`](jobs::AskedBy) | the new [`JobInfo`](jobs::JobInfo) |
+//! | `POST /v1/jobs/{id}/deadline` | [`SetDeadline`](jobs::SetDeadline) | [`JobInfo`](jobs::JobInfo) |
+//! | `GET /v1/jobs/{id}/log?…` ([`LogQuery`](logs::LogQuery)) | – | [frames](logs) until [`Done`](logs::LogItem::Done) |
 //! | `POST /v1/exec` with `Upgrade: rk-exec/1` | – | 101, then [frames](exec) both ways |
 //!
 //! Every request carries `Authorization: Bearer TOKEN`. An answer that is not 2xx or 101 has an [`ApiError`] as body.
@@ -21,6 +30,8 @@ pub mod client;
 mod error;
 pub mod exec;
 pub mod frames;
+pub mod jobs;
+pub mod logs;
 mod status;
 
 pub use agents::{AddAgent, AddedAgent, Agent, AgentCondition, AgentList, AgentState, RemovedAgent};

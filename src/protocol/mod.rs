@@ -9,6 +9,7 @@ pub mod call;
 pub mod exec;
 #[cfg(test)]
 mod golden;
+pub mod jobs;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,4 +27,6 @@ pub enum Open {
     Exec(exec::Start),
     /// Carries bytes of a started process: [`exec`]. Bulk lane.
     Stdio(exec::Stdio),
+    /// Carries orders and reports about jobs: [`jobs`]. Control lane.
+    Jobs(jobs::Hello),
 }

@@ -242,6 +242,9 @@ impl Registry {
             last_heard_ms: entry.heard_at.map(|at| millis(now.saturating_sub(at))),
             round_trip_us: None,
             partition: 0,
+            drained: false,
+            slots: 0,
+            jobs: 0,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     id::AgentName,
-    job::{Cancel, JobId, LogPlace, Loss, Outcome, Returned, StreamEnd},
+    job::{Cancel, JobId},
+    protocol::jobs::Report,
     selector::Labels,
 };
 
@@ -29,39 +30,6 @@ pub enum Order {
     Cancel(Cancel),
     /// Its end was read back from the journal: what the agent keeps of it may go.
     Release,
-}
-
-/// What an agent says about an attempt. It says so again in every session until it was told to release the attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// It has claimed the attempt and not started it yet.
-    Claimed,
-    /// The process runs.
-    Started {
-        /// Milliseconds since 1970 on its clock.
-        agent_ms: u64,
-        /// The process's id.
-        pid: u32,
-        /// The host's boot id.
-        boot: u128,
-    },
-    /// The attempt ended.
-    Ended {
-        /// Milliseconds since 1970 on its clock.
-        agent_ms: u64,
-        /// How.
-        outcome: Outcome,
-        /// What was written to stdout.
-        stdout: StreamEnd,
-        /// What was written to stderr.
-        stderr: StreamEnd,
-    },
-    /// It can't tell how the attempt ended.
-    Lost(Loss),
-    /// It has not started the attempt and won't.
-    Returned(Returned),
-    /// Output lies here. Said in between; no part of an inventory.
-    Logged(LogPlace),
 }
 
 /// An agent that has a session, and what it said first in it.

@@ -63,7 +63,8 @@ use crate::{
     job::{Job, JobId, JobPrefix, LogPlace, LookupError},
 };
 
-pub use action::{Action, Order, Report, Session};
+pub use crate::protocol::jobs::Report;
+pub use action::{Action, Order, Session};
 use agent::Agent;
 pub use command::Refusal;
 use deadlines::Deadlines;

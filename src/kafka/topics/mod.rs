@@ -52,12 +52,24 @@ pub fn plan(prefix: &Prefix, partitions: i32, brokers: usize) -> Vec<Topic> {
             ("min.insync.replicas", if replication == 3 { "2" } else { "1" }.to_owned()),
         ]),
     };
+    let logs = Topic {
+        name: prefix.logs(),
+        partitions,
+        replication,
+        settings: settings(&[
+            ("retention.ms", (7 * 24 * 60 * MINUTE).to_string()),
+            ("retention.bytes", "-1".to_owned()),
+            // An agent cuts its spool when a record was acknowledged.
+            ("min.insync.replicas", if replication == 3 { "2" } else { "1" }.to_owned()),
+        ]),
+    };
     vec![
         packets(prefix.down_control(), 256 * MIB),
         packets(prefix.up_control(), 256 * MIB),
         packets(prefix.down_bulk(), 1024 * MIB),
         packets(prefix.up_bulk(), 1024 * MIB),
         journal,
+        logs,
     ]
 }
 
@@ -109,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_brokers_keep_three_replicas_and_the_journal_wants_two_of_them() {
+    fn three_brokers_keep_three_replicas_and_what_must_not_be_lost_wants_two_of_them() {
         let topics = plan(&Prefix::default(), 8, 5);
         let seen: Vec<_> = topics
             .iter()
@@ -123,6 +135,7 @@ mod tests {
                 ("rk.down.bulk", 8, 3, Some("1")),
                 ("rk.up.bulk", 8, 3, Some("1")),
                 ("rk.journal", 1, 3, Some("2")),
+                ("rk.logs", 8, 3, Some("2")),
             ]
         );
     }
@@ -132,7 +145,11 @@ mod tests {
         for (brokers, replication) in [(0, 1), (1, 1), (2, 2), (3, 3)] {
             for topic in plan(&Prefix::default(), 8, brokers) {
                 assert_eq!(topic.replication, replication, "{brokers}");
-                let insync = if replication == 3 && topic.name == "rk.journal" { "2" } else { "1" };
+                let insync = if replication == 3 && ["rk.journal", "rk.logs"].contains(&topic.name.as_str()) {
+                    "2"
+                } else {
+                    "1"
+                };
                 assert_eq!(topic.setting("min.insync.replicas"), Some(insync));
             }
         }
@@ -151,13 +168,16 @@ mod tests {
              --config retention.bytes=268435456 --config segment.ms=300000 --config segment.bytes=67108864 \
              --config min.insync.replicas=1"
         );
-        assert_eq!(commands(&topics, "k1:9092").lines().count(), 5);
+        assert_eq!(commands(&topics, "k1:9092").lines().count(), 6);
     }
 
     #[test]
     fn the_disk_that_packets_take_is_bounded() {
         let topics = plan(&Prefix::default(), 8, 1);
         let most: Vec<_> = topics.iter().map(Topic::most_bytes).collect();
-        assert_eq!(most, [Some(8 * 320 * MIB), Some(8 * 320 * MIB), Some(8 * 1088 * MIB), Some(8 * 1088 * MIB), None]);
+        assert_eq!(
+            most,
+            [Some(8 * 320 * MIB), Some(8 * 320 * MIB), Some(8 * 1088 * MIB), Some(8 * 1088 * MIB), None, None]
+        );
     }
 }
