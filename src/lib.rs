@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `job`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `job`, `clock`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
@@ -18,6 +18,7 @@
 //! | `cli` | one file per subcommand |
 
 pub mod backoff;
+pub mod clock;
 pub mod frame;
 pub mod id;
 pub mod job;

@@ -1,7 +1,7 @@
 //! A job's output as the API streams it: `GET /v1/jobs/{id}/log?…`.
 //!
 //! The answer's body is a row of [frames](crate::frame), each one [`LogItem`]. A body that ends without [`LogItem::Done`]
-//! broke: the client asks again, `from` where it stands.
+//! or [`LogItem::Failed`] broke: the client asks again, `from` where it stands.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,8 @@ pub enum LogItem {
     Done(String),
     /// Nothing new; that the connection lives.
     Idle,
+    /// Reading can't go on, for this reason. Nothing follows.
+    Failed(String),
 }
 
 /// What a stream's SHA-256 says.

@@ -63,7 +63,7 @@ impl Directory {
     pub fn fold(&self, event: Event) {
         let removed = match &event {
             Event::AgentRemoved { name } => Some(name.clone()),
-            Event::AgentAdded { .. } => None,
+            Event::AgentAdded { .. } | Event::Scheduler(_) => None,
         };
         let mut state = self.write();
         if let Change::Removed(_) = state.registry.fold(event)

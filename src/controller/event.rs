@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::scheduler;
 use crate::{id::AgentName, link::SecretHash, selector::Labels, versioned};
 
 const VERSION: u8 = 1;
@@ -28,6 +29,8 @@ pub enum Event {
         /// Its name.
         name: AgentName,
     },
+    /// Of jobs, or of agents as those who get them.
+    Scheduler(scheduler::Event),
 }
 
 /// The payload is no event that this program knows.
@@ -45,8 +48,7 @@ impl Event {
 
     /// Reads a payload.
     pub fn decode(payload: &[u8]) -> Result<Self, UnknownEvent> {
-        let body = versioned::body(VERSION, payload).map_err(UnknownEvent)?;
-        postcard::from_bytes(body).map_err(|e| UnknownEvent(e.to_string()))
+        versioned::decode(VERSION, payload).map_err(UnknownEvent)
     }
 }
 
@@ -70,7 +72,9 @@ mod tests {
                 Event::AgentAdded { name: name.clone(), secret, labels },
                 [&[1, 0, 2, b'b', b'7'], &hash[..], &[1, 4, b'z', b'o', b'n', b'e', 1, b'a']].concat(),
             ),
-            (Event::AgentRemoved { name }, vec![1, 1, 2, b'b', b'7']),
+            (Event::AgentRemoved { name: name.clone() }, vec![1, 1, 2, b'b', b'7']),
+            // What is in it has a test of its own.
+            (Event::Scheduler(scheduler::Event::AgentResumed { name }), vec![1, 2, 2, 2, b'b', b'7']),
         ]
     }
 

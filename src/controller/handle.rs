@@ -9,6 +9,7 @@ use super::{
     call,
     directory::{Directory, Standing},
     exec::{self, Execution, Running, Surroundings},
+    jobs::Jobs,
     peer::{BoxReader, Endpoints, Peer, Sending},
     store::{Store, unknown_agent},
 };
@@ -18,6 +19,7 @@ use crate::{
         KafkaStatus, RefusalKind, RemovedAgent, Status,
     },
     id::AgentName,
+    kafka::SharedCluster,
     link::{self, Credential, Fingerprint, Lane},
     protocol::{
         allowance::Budget,
@@ -38,6 +40,8 @@ pub(super) struct Shared {
     pub(super) epoch: u32,
     pub(super) directory: Arc<Directory>,
     pub(super) endpoints: Arc<dyn Endpoints>,
+    pub(super) cluster: SharedCluster,
+    pub(super) jobs: Arc<Jobs>,
     pub(super) store: Store,
     pub(super) executions: watch::Sender<u32>,
     pub(super) phase: watch::Sender<Phase>,
@@ -103,12 +107,16 @@ impl Handle {
 
     /// The agents that `selector` selects, by name.
     pub fn agents(&self, selector: &Selector) -> AgentList {
-        AgentList { agents: self.0.directory.agents(selector, &*self.0.endpoints) }
+        let mut agents = self.0.directory.agents(selector, &*self.0.endpoints);
+        self.0.jobs.complete(&mut agents);
+        AgentList { agents }
     }
 
     /// One agent.
     pub fn agent(&self, name: &AgentName) -> Result<Agent, ApiError> {
-        self.0.directory.agent(name, &*self.0.endpoints).ok_or_else(|| unknown_agent(name))
+        let mut agent = self.0.directory.agent(name, &*self.0.endpoints).ok_or_else(|| unknown_agent(name))?;
+        self.0.jobs.complete(std::slice::from_mut(&mut agent));
+        Ok(agent)
     }
 
     /// Adds an agent. It is in the journal when this returns.

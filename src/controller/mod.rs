@@ -16,6 +16,7 @@ mod exec;
 mod files;
 mod handle;
 pub mod http;
+mod jobs;
 pub mod peer;
 pub mod registry;
 pub mod scheduler;
@@ -39,7 +40,7 @@ use crate::{
     kafka::SharedCluster,
     link::{self, Identity, LinkError, Listener, Session},
     private_file::PrivateFileError,
-    protocol::allowance::Budget,
+    protocol::{self, allowance::Budget},
     secret::Secret,
 };
 use directory::Directory;
@@ -47,6 +48,7 @@ pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
 pub use handle::Handle;
 use handle::{Phase, Shared};
+use jobs::{Jobs, Posting};
 use peer::{Endpoints, Peer};
 pub use stdio::Stdin;
 use store::Store;
@@ -73,6 +75,8 @@ pub struct Config {
     pub patience: Duration,
     /// Takes a journal that shows less than this controller has seen of it. Default no.
     pub accept_rollback: bool,
+    /// How jobs are kept and when they are given up.
+    pub jobs: scheduler::Config,
 }
 
 impl Default for Config {
@@ -85,6 +89,7 @@ impl Default for Config {
             max_executions: 4096,
             patience: Duration::from_secs(60),
             accept_rollback: false,
+            jobs: scheduler::Config::default(),
         }
     }
 }
@@ -183,9 +188,10 @@ where
 {
     let seen = if config.accept_rollback { None } else { files::read_witness(&config.data)? };
     let key = StateKey::new(identity.derive("journal"));
-    let (journal, committed) = Journal::open(cluster, &config.link.prefix.journal(), key, seen).await?;
+    let (journal, committed) = Journal::open(cluster.clone(), &config.link.prefix.journal(), key, seen).await?;
     let directory = Arc::new(Directory::new());
-    let store = Store::new(journal, committed, directory.clone(), config.patience);
+    let jobs = Arc::new(Jobs::new(config.jobs.clone(), config.link.partitions));
+    let store = Store::new(journal, committed, directory.clone(), jobs.clone(), config.patience);
     let epoch = match timeout(config.patience, store.claim()).await {
         Ok(epoch) => epoch?,
         Err(_) => {
@@ -196,7 +202,7 @@ where
     files::write_witness(&config.data, &store.journal().head())?;
     let (endpoints, sessions) = link(epoch, directory.clone()).await?;
     tracing::info!(epoch, fingerprint = %identity.fingerprint(), "took over");
-    directory.look(&*endpoints, config.link.partitions);
+    jobs.lead(|name| endpoints.partition_of(name));
     let handle = Handle::new(Shared {
         link: config.link.clone(),
         max_executions: config.max_executions,
@@ -204,21 +210,26 @@ where
         epoch,
         directory,
         endpoints,
-        store,
+        cluster,
+        jobs: jobs.clone(),
+        store: store.clone(),
         executions: watch::Sender::new(0),
         phase: watch::Sender::new(Phase::Serving),
         abandon: watch::Sender::new(false),
         budget: Budget::new(OUTPUT_BUDGET),
     });
-    let admission = tokio::spawn(admit(handle.clone(), sessions));
+    look(handle.shared());
+    let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));
     let attention = tokio::spawn(attend(handle.clone(), config.data.clone()));
-    Ok(Controller { handle, tasks: [admission, attention] })
+    let decisions = tokio::spawn(jobs::decide(jobs.clone(), store.journal().clone()));
+    let time = tokio::spawn(async move { jobs.keep_time().await });
+    Ok(Controller { handle, tasks: [admission, attention, decisions, time] })
 }
 
 /// A controller that serves agents.
 pub struct Controller {
     handle: Handle,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: [tokio::task::JoinHandle<()>; 4],
 }
 
 impl Controller {
@@ -298,12 +309,23 @@ impl Drop for Controller {
 }
 
 /// Takes agents in as they authenticate.
-async fn admit<P: Peer>(handle: Handle, mut sessions: mpsc::Receiver<P>) {
+async fn admit<P: Peer>(handle: Handle, mut sessions: mpsc::Receiver<P>, accept_rollback: bool) {
     let shared = handle.shared();
     while let Some(session) = sessions.recv().await {
         let partition = shared.endpoints.partition_of(session.name());
-        shared.directory.enter(Arc::new(session), partition);
+        let peer: Arc<dyn Peer> = Arc::new(session);
+        shared.directory.enter(peer.clone(), partition);
+        let labels = shared.directory.ask(|registry| registry.labels(peer.name()));
+        let posting = Posting { peer, partition, labels, accept_rollback };
+        let journal = shared.store.journal().clone();
+        tokio::spawn(jobs::serve(shared.jobs.clone(), posting, move || mark(&journal)));
     }
+}
+
+/// How far the journal was read, for agents.
+fn mark(journal: &Journal) -> protocol::jobs::Mark {
+    let journal::Witness { epoch, offset, head, .. } = journal.head();
+    protocol::jobs::Mark { epoch, offset, head: head.0 }
 }
 
 /// Looks at sessions and probes once a second, and keeps the journal's high-water mark.
@@ -314,7 +336,7 @@ async fn attend(handle: Handle, data: PathBuf) {
     let mut saved = shared.store.journal().head();
     loop {
         tick.tick().await;
-        shared.directory.look(&*shared.endpoints, shared.link.partitions);
+        look(shared);
         let head = shared.store.journal().head();
         if head != saved {
             saved = head;
@@ -326,6 +348,14 @@ async fn attend(handle: Handle, data: PathBuf) {
             }
         }
     }
+}
+
+/// Looks which sessions and partitions work.
+fn look(shared: &Shared) {
+    shared.directory.look(&*shared.endpoints, shared.link.partitions);
+    let now = shared.directory.now();
+    let (states, down) = shared.directory.ask(|registry| (registry.states(), registry.unreachable_partitions(now)));
+    shared.jobs.look(&states, (0..shared.link.partitions).map(|partition| !down.contains(&partition)));
 }
 
 /// Waits until enough was asked for and done to stop.

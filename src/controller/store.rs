@@ -17,6 +17,7 @@ use super::{
     Error,
     directory::Directory,
     event::{Event, UnknownEvent},
+    jobs::Jobs,
 };
 use crate::{
     api::{ApiError, Code},
@@ -60,10 +61,11 @@ impl Store {
         journal: Journal,
         committed: mpsc::Receiver<Committed>,
         directory: Arc<Directory>,
+        jobs: Arc<Jobs>,
         patience: Duration,
     ) -> Self {
         let progress = watch::Sender::new(Progress::default());
-        tokio::spawn(fold(committed, directory.clone(), progress.clone()));
+        tokio::spawn(fold(committed, directory.clone(), jobs, progress.clone()));
         Self { journal, directory, progress, epoch: Arc::default(), patience }
     }
 
@@ -119,7 +121,8 @@ impl Store {
         &self.journal
     }
 
-    async fn commit(&self, event: Event) -> Result<(), ApiError> {
+    /// Appends an event, and waits until it was folded.
+    pub async fn commit(&self, event: Event) -> Result<(), ApiError> {
         let commit = async {
             let epoch = *self.epoch.get().ok_or(journal::Error::NotLeader)?;
             match self.journal.append(event.encode()).await {
@@ -166,12 +169,18 @@ pub fn unknown_agent(name: &AgentName) -> ApiError {
     ApiError::new(Code::UnknownAgent, format!("there is no agent {name}; `rk agents ls` lists them"))
 }
 
-async fn fold(mut committed: mpsc::Receiver<Committed>, directory: Arc<Directory>, progress: watch::Sender<Progress>) {
+async fn fold(
+    mut committed: mpsc::Receiver<Committed>,
+    directory: Arc<Directory>,
+    jobs: Arc<Jobs>,
+    progress: watch::Sender<Progress>,
+) {
     let mut leading = false;
     let end = loop {
         match committed.recv().await {
             Some(Committed::Event { epoch, seq, payload, .. }) => match Event::decode(&payload) {
                 Ok(event) => {
+                    jobs.fold(&event);
                     directory.fold(event);
                     progress.send_modify(|progress| progress.at = (epoch, seq));
                 }

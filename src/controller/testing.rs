@@ -25,11 +25,13 @@ use crate::{
     api::{AddAgent, Client},
     frame,
     id::AgentName,
+    job::JobId,
     kafka::memory::MemoryCluster,
     link::{self, Identity, Lane, LinkError, Profile},
     protocol::{
         Open,
         exec::{Channel, Event, Start, Steer},
+        jobs::{self, Report},
     },
     secret::Secret,
     selector::Labels,
@@ -60,6 +62,7 @@ impl Site {
         let dir = tempfile::tempdir().expect("dir");
         let cluster = MemoryCluster::new();
         cluster.create("rk.journal", 1);
+        cluster.create("rk.logs", 8);
         let link = link::Config { connect_timeout: Duration::from_millis(500), ..link::Config::default() };
         let config =
             Config { link, data: dir.path().to_owned(), patience: Duration::from_secs(10), ..Config::default() };
@@ -101,6 +104,19 @@ impl World {
         let request = AddAgent { name: name(text), labels: Labels::new() };
         self.handle.add_agent(request).await.expect("added");
         self.connect(text).await
+    }
+
+    /// Adds an agent that takes one job at once.
+    pub async fn worker(&self, text: &str) -> FakeAgent {
+        let mut agent = self.agent(text).await;
+        agent.take_jobs(1, &[]).await;
+        soon(async {
+            while self.handle.agent(&name(text)).expect("added").slots == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        agent
     }
 
     /// Gives an agent a session.
@@ -160,6 +176,8 @@ pub struct FakeSession {
 /// The agent's side of a session.
 pub struct FakeAgent {
     streams: mpsc::Receiver<FakeStream>,
+    /// The stream about jobs, once it came.
+    jobs: Option<FakeStream>,
     ended: watch::Sender<Option<LinkError>>,
     pub removed: watch::Receiver<bool>,
 }
@@ -185,7 +203,10 @@ impl FakeSession {
         let (streams, streams_in) = mpsc::channel(16);
         let (end, ended) = watch::channel(None);
         let (remove, removed) = watch::channel(false);
-        (Self { name, streams, ended, removed: remove }, FakeAgent { streams: streams_in, ended: end, removed })
+        (
+            Self { name, streams, ended, removed: remove },
+            FakeAgent { streams: streams_in, jobs: None, ended: end, removed },
+        )
     }
 }
 
@@ -262,11 +283,48 @@ impl Writer for FakeWriter {
 }
 
 impl FakeAgent {
-    /// The next stream and what it is for.
+    /// The next stream and what it is for, beside that about jobs.
     pub async fn accept(&mut self) -> (Open, FakeStream) {
-        let mut stream = soon(self.streams.recv()).await.expect("a stream");
-        let open = soon(frame::read(&mut stream.recv)).await.expect("a message");
-        (open, stream)
+        loop {
+            let mut stream = soon(self.streams.recv()).await.expect("a stream");
+            let open = soon(frame::read(&mut stream.recv)).await.expect("a message");
+            match open {
+                Open::Jobs(_) => self.jobs = Some(stream),
+                open => return (open, stream),
+            }
+        }
+    }
+
+    /// Takes jobs from now on, so many at once, and reports these attempts first.
+    pub async fn take_jobs(&mut self, slots: u32, inventory: &[(JobId, u32, Report)]) {
+        while self.jobs.is_none() {
+            let mut stream = soon(self.streams.recv()).await.expect("a stream");
+            match soon(frame::read(&mut stream.recv)).await.expect("a message") {
+                Open::Jobs(_) => self.jobs = Some(stream),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        for (job, attempt, report) in inventory {
+            self.report(*job, *attempt, report.clone()).await;
+        }
+        self.say(jobs::Event::Ready { slots, draining: false }).await;
+    }
+
+    /// Says something on the stream about jobs.
+    pub async fn say(&mut self, event: jobs::Event) {
+        let stream = self.jobs.as_mut().expect("it takes jobs");
+        soon(frame::write(&mut stream.send, &event)).await.expect("told");
+    }
+
+    /// Reports how an attempt stands.
+    pub async fn report(&mut self, job: JobId, attempt: u32, report: Report) {
+        self.say(jobs::Event::Report { job, attempt, report }).await;
+    }
+
+    /// The next order.
+    pub async fn order(&mut self) -> jobs::Order {
+        let stream = self.jobs.as_mut().expect("it takes jobs");
+        soon(frame::read(&mut stream.recv)).await.expect("an order")
     }
 
     /// Takes an execution: its request and its three streams.

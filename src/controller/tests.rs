@@ -4,4 +4,5 @@ mod allowance;
 mod exec;
 mod flow;
 mod http;
+mod jobs;
 mod store;

@@ -110,12 +110,12 @@ pub struct LogReceiver {
 }
 
 impl LogReceiver {
-    /// The next item; `None` after [`LogItem::Done`]. [`LogItem::Idle`] is passed over. Cancel-safe. An error says that the
+    /// The next item; `None` after [`LogItem::Done`] or [`LogItem::Failed`]. [`LogItem::Idle`] is passed over. Cancel-safe. An error says that the
     /// answer broke: ask again from where you are.
     pub async fn next(&mut self) -> Result<Option<LogItem>, ClientError> {
         while !self.done {
             if let Some(item) = self.take()? {
-                self.done = matches!(item, LogItem::Done(_));
+                self.done = matches!(item, LogItem::Done(_) | LogItem::Failed(_));
                 if item != LogItem::Idle {
                     return Ok(Some(item));
                 }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     super::{Handle, call::SMALL},
-    exec,
+    exec, jobs,
 };
 use crate::{
     api::{ApiError, Code, MAX_CALL},
@@ -37,7 +37,7 @@ const _: () = assert!(MAX_CALL <= call::MAX_BODY);
 /// How much of a call's body is held at once.
 const CHUNK: usize = 128 << 10;
 
-type Answer<T> = Result<T, Failure>;
+pub(super) type Answer<T> = Result<T, Failure>;
 
 /// The API's paths.
 pub fn router(handle: Handle, token: Secret<String>) -> Router {
@@ -49,6 +49,7 @@ pub fn router(handle: Handle, token: Secret<String>) -> Router {
         .route("/v1/agents/{name}/call", post(echo))
         .route("/v1/agents/{name}/condition", get(condition))
         .route("/v1/exec", post(exec::upgrade))
+        .merge(jobs::router())
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
         .with_state(handle)
@@ -160,7 +161,7 @@ async fn echo(
     Ok(Response::new(Body::from_stream(bytes)))
 }
 
-async fn read_json<T: DeserializeOwned>(body: Body) -> Answer<T> {
+pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Answer<T> {
     let limited = http_body_util::Limited::new(body, MAX_BODY);
     let bytes = match limited.collect().await {
         Ok(body) => body.to_bytes(),
@@ -171,19 +172,19 @@ async fn read_json<T: DeserializeOwned>(body: Body) -> Answer<T> {
         .map_err(|e| ApiError::new(Code::Invalid, format!("the body is malformed: {e}")).into())
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     (status, axum::Json(value)).into_response()
 }
 
-fn agent_name(text: &str) -> Answer<AgentName> {
+pub(super) fn agent_name(text: &str) -> Answer<AgentName> {
     text.parse().map_err(invalid)
 }
 
-fn invalid(error: impl std::fmt::Display) -> Failure {
+pub(super) fn invalid(error: impl std::fmt::Display) -> Failure {
     Failure(ApiError::new(Code::Invalid, error.to_string()))
 }
 
-fn internal(error: tokio::task::JoinError) -> Failure {
+pub(super) fn internal(error: tokio::task::JoinError) -> Failure {
     Failure(ApiError::new(Code::Internal, format!("the request was not completed: {error}")))
 }
 

@@ -100,6 +100,7 @@ impl Registry {
                 }
                 None => Change::Nothing,
             },
+            Event::Scheduler(_) => Change::Nothing,
         }
     }
 
@@ -172,6 +173,16 @@ impl Registry {
     pub fn agents(&self, now: Duration, selector: &Selector) -> Vec<Agent> {
         let all = self.agents.iter();
         all.filter(|(_, entry)| selector.matches(&entry.labels())).map(|(n, e)| self.view(now, n, e)).collect()
+    }
+
+    /// Everybody's state.
+    pub fn states(&self) -> Vec<(AgentName, AgentState)> {
+        self.agents.iter().map(|(name, entry)| (name.clone(), self.state_of(entry))).collect()
+    }
+
+    /// What selectors see of an agent.
+    pub fn labels(&self, name: &AgentName) -> Labels {
+        self.agents.get(name).map(Entry::labels).unwrap_or_default()
     }
 
     /// How many agents are in which state.

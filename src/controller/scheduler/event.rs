@@ -1,18 +1,14 @@
 //! What the scheduler writes into the journal.
 //!
-//! Bytes: one version byte and postcard. Variants are only added, at the end, and a variant and what is in it never
-//! change; see [`job::Event`].
+//! Its bytes are postcard, in an event of the controller. Variants are only added, at the end, and a variant and what is in it
+//! never change; see [`job::Event`].
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     id::AgentName,
-    job::{self, Job, JobId, UnknownEvent},
-    versioned,
+    job::{self, Job, JobId},
 };
-
-const VERSION: u8 = 1;
 
 /// Something that became true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,22 +46,8 @@ pub enum Event {
     },
 }
 
-impl Event {
-    /// The journal's payload.
-    pub fn encode(&self) -> Bytes {
-        versioned::encode(VERSION, self)
-    }
-
-    /// Reads a payload.
-    pub fn decode(payload: &[u8]) -> Result<Self, UnknownEvent> {
-        versioned::decode(VERSION, payload).map_err(UnknownEvent::new)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::job::{Hidden, Spec, Target};
 
@@ -81,34 +63,19 @@ mod tests {
         let assigned = job::Event::Assigned { at_ms: 1, attempt: 2, agent: name.clone() };
         let job_bytes = postcard::to_stdvec(&job).expect("fixed by the job's own test");
         vec![
-            (Event::Job { id, event: assigned }, [&[1, 0], &ID[..], &[1, 1, 2, 2, b'b', b'7']].concat()),
-            (Event::AgentDrained { name: name.clone(), by: "op".to_owned() }, vec![1, 1, 2, b'b', b'7', 2, b'o', b'p']),
-            (Event::AgentResumed { name }, vec![1, 2, 2, b'b', b'7']),
-            (Event::Forgotten { ids: vec![id] }, [&[1, 3, 1], &ID[..]].concat()),
-            (Event::Restored { id, job }, [&[1, 4], &ID[..], &job_bytes].concat()),
+            (Event::Job { id, event: assigned }, [&[0], &ID[..], &[1, 1, 2, 2, b'b', b'7']].concat()),
+            (Event::AgentDrained { name: name.clone(), by: "op".to_owned() }, vec![1, 2, b'b', b'7', 2, b'o', b'p']),
+            (Event::AgentResumed { name }, vec![2, 2, b'b', b'7']),
+            (Event::Forgotten { ids: vec![id] }, [&[3, 1], &ID[..]].concat()),
+            (Event::Restored { id, job }, [&[4], &ID[..], &job_bytes].concat()),
         ]
     }
 
     #[test]
     fn events_have_the_bytes_that_they_always_had() {
         for (event, bytes) in golden() {
-            assert_eq!(event.encode(), bytes, "{event:?}");
-            assert_eq!(Event::decode(&bytes), Ok(event));
-        }
-    }
-
-    #[test]
-    fn an_event_of_a_newer_version_is_refused_with_the_cure() {
-        for bytes in [&[][..], &[2, 0], &[1, 200], &[1, 2, 2, b'b', b'7', 0]] {
-            let message = Event::decode(bytes).expect_err("unknown").to_string();
-            assert!(message.contains("at least as new"), "{message}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = Event::decode(&bytes);
+            assert_eq!(postcard::to_stdvec(&event).expect("plain data"), bytes, "{event:?}");
+            assert_eq!(postcard::from_bytes(&bytes), Ok(event));
         }
     }
 }

@@ -73,7 +73,7 @@ pub use jobs::Counts;
 use jobs::Jobs;
 use lanes::Lanes;
 use queue::Queue;
-pub use view::{View, Waiting};
+pub use view::{AgentView, View, Waiting};
 
 /// How long an agent gets nothing after it gave a job back.
 pub const PAUSE: Duration = Duration::from_secs(5);

@@ -32,7 +32,25 @@ pub enum Waiting {
     Slots,
 }
 
+/// What people are told about an agent as one who gets jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AgentView {
+    /// It gets no new jobs, because an operator or itself wants that.
+    pub drained: bool,
+    /// How many it takes at once; 0 until it said so.
+    pub slots: u32,
+    /// How many it has.
+    pub jobs: usize,
+}
+
 impl Scheduler {
+    /// How the agent stands.
+    pub fn agent_view(&self, name: &AgentName) -> Option<AgentView> {
+        let agent = self.agents.get(name)?;
+        let jobs = agent.jobs.len() + agent.strays.len();
+        Some(AgentView { drained: agent.drained || agent.draining, slots: agent.slots, jobs })
+    }
+
     /// What is true of the job now. Looks at the agents that fit it.
     pub fn view(&self, id: JobId) -> Option<View> {
         let job = self.jobs.job(id)?;

@@ -1,0 +1,118 @@
+//! Paths about jobs.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::Response,
+    routing::{get, post},
+};
+use bytes::BytesMut;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::routes::{Answer, agent_name, internal, invalid, json, read_json};
+use crate::{
+    api::{
+        jobs::{AskedBy, CancelJob, JobQuery, SetDeadline},
+        logs::LogQuery,
+    },
+    controller::{Handle, jobs::Reading},
+    frame,
+};
+
+/// Pieces of a log that wait for a slow client.
+const WAITING: usize = 16;
+
+/// The paths.
+pub fn router() -> Router<Handle> {
+    Router::new()
+        .route("/v1/jobs", get(list).post(submit))
+        .route("/v1/jobs/{id}", get(show))
+        .route("/v1/jobs/{id}/wait", get(wait))
+        .route("/v1/jobs/{id}/cancel", post(cancel))
+        .route("/v1/jobs/{id}/retry", post(retry))
+        .route("/v1/jobs/{id}/deadline", post(deadline))
+        .route("/v1/jobs/{id}/log", get(log))
+        .route("/v1/agents/{name}/drain", post(drain))
+        .route("/v1/agents/{name}/resume", post(resume))
+}
+
+async fn submit(State(handle): State<Handle>, body: Body) -> Answer<Response> {
+    let request = read_json(body).await?;
+    // What was asked for is done also for a client that goes away.
+    let job = tokio::spawn(async move { handle.submit_job(request).await }).await.map_err(internal)??;
+    Ok(json(StatusCode::CREATED, &job))
+}
+
+async fn list(State(handle): State<Handle>, query: Result<Query<JobQuery>, QueryRejection>) -> Answer<Response> {
+    Ok(json(StatusCode::OK, &handle.jobs(&query.map_err(invalid)?.0)?))
+}
+
+async fn show(State(handle): State<Handle>, Path(id): Path<String>) -> Answer<Response> {
+    Ok(json(StatusCode::OK, &handle.job(&id)?))
+}
+
+#[derive(Deserialize)]
+struct Waiting {
+    for_ms: u64,
+}
+
+async fn wait(
+    State(handle): State<Handle>,
+    Path(id): Path<String>,
+    query: Result<Query<Waiting>, QueryRejection>,
+) -> Answer<Response> {
+    let patience = Duration::from_millis(query.map_err(invalid)?.0.for_ms);
+    Ok(json(StatusCode::OK, &handle.wait_for_job(&id, patience).await?))
+}
+
+async fn cancel(State(handle): State<Handle>, Path(id): Path<String>, body: Body) -> Answer<Response> {
+    let request: CancelJob = read_json(body).await?;
+    Ok(json(StatusCode::OK, &handle.cancel_job(&id, &request).await?))
+}
+
+async fn retry(State(handle): State<Handle>, Path(id): Path<String>, body: Body) -> Answer<Response> {
+    let by: AskedBy = read_json(body).await?;
+    let job = tokio::spawn(async move { handle.retry_job(&id, &by).await }).await.map_err(internal)??;
+    Ok(json(StatusCode::CREATED, &job))
+}
+
+async fn deadline(State(handle): State<Handle>, Path(id): Path<String>, body: Body) -> Answer<Response> {
+    let request: SetDeadline = read_json(body).await?;
+    Ok(json(StatusCode::OK, &handle.set_job_deadline(&id, &request).await?))
+}
+
+async fn drain(State(handle): State<Handle>, Path(name): Path<String>, body: Body) -> Answer<Response> {
+    let by: AskedBy = read_json(body).await?;
+    Ok(json(StatusCode::OK, &handle.drain_agent(&agent_name(&name)?, &by).await?))
+}
+
+async fn resume(State(handle): State<Handle>, Path(name): Path<String>, body: Body) -> Answer<Response> {
+    let by: AskedBy = read_json(body).await?;
+    Ok(json(StatusCode::OK, &handle.resume_agent(&agent_name(&name)?, &by).await?))
+}
+
+/// Streams a job's output. Reading ends when the client is gone.
+async fn log(
+    State(handle): State<Handle>,
+    Path(id): Path<String>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Answer<Response> {
+    let id = handle.job_id(&id)?;
+    let (out, items) = mpsc::channel(WAITING);
+    let reading = Reading::new(handle, id, query.map_err(invalid)?.0, out)?;
+    tokio::spawn(reading.run());
+    let bytes = futures_util::stream::unfold(items, |mut items| async move {
+        let item = items.recv().await?;
+        let mut frame = BytesMut::new();
+        frame::encode(&item, &mut frame).expect("plain data can be written");
+        Some((Ok::<_, std::io::Error>(frame.freeze()), items))
+    });
+    let mut response = Response::new(Body::from_stream(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+    Ok(response)
+}
