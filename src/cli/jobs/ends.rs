@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Session, failed};
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 const TIMED_OUT: u8 = 124;
 /// How long the controller is asked to hold one answer back.
 const HOLD: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(100);
 
 const WAIT_HELP: &str = "\
 Exit codes: of one job its own; of several 0, or 1 if any did not succeed; 124
@@ -122,6 +124,8 @@ async fn until_end(session: &Session, id: &str, until: Option<Instant>) -> Resul
             if job.has_ended() {
                 return Ok(job);
             }
+            // A controller that does not hold its answer back is not asked in a frenzy.
+            sleep(PAUSE).await;
         }
     };
     match until {

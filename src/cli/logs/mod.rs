@@ -106,7 +106,7 @@ pub async fn run(args: LogsArgs, environment: &Environment) -> Result<u8, Failur
         return Ok(u8::from(ended.wrong));
     }
     let verdict = verdict(&ended);
-    if let (Some(message), false) = (&verdict.status.message, look.quiet) {
+    if let Some(message) = &verdict.status.message {
         output::say(&format!("rk: {message}"));
     }
     Ok(verdict.code)
