@@ -228,10 +228,12 @@ fn jobs_are_waited_for_shown_and_cancelled() {
 #[test]
 fn a_controller_that_stays_away_is_given_up_with_the_job_s_id() {
     let dir = dir();
-    let fake = Fake::start(job("running", None), vec![]).deaf(1000);
+    let items = vec![LogItem::Attempt(1), out(0, b"the last words")];
+    let fake = Fake::start(job("running", None), vec![Answer { items, then: Then::Break }]).deaf(1000);
     let ran = run(fake.rk(dir.path(), &["run", "--patience", "300ms", "--", "make"]), b"").code(69);
     assert!(ran.stderr.contains("may have been taken: `rk jobs show "), "{}", ran.stderr);
-    // It answers, but for the log.
+    // It answers, but no more of the log.
     let ran = run(fake.rk(dir.path(), &["logs", "-f", "--patience", "300ms", "0123"]), b"").code(69);
+    assert_eq!(ran.text(), "the last words");
     assert!(ran.stderr.contains("rk: controller away, trying again"), "{}", ran.stderr);
 }

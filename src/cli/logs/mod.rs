@@ -130,22 +130,36 @@ impl LogsArgs {
     }
 }
 
-/// Shows what `follower` reads until its end. Not cancel-safe: what was handed over may be lost.
+/// Shows what `follower` reads until its end; what came before a failure is shown as well. Not cancel-safe: what was handed
+/// over may be lost.
 pub async fn show(follower: &mut LogFollower, mut sink: Sink) -> Result<Ended, Failure> {
+    // A sink that failed takes no more.
+    let read = read(follower, &mut sink).await?;
+    let wrong = sink.is_wrong();
+    let shown = sink.finish(read.as_ref().ok()).await;
+    let job = read?;
+    shown?;
+    Ok(Ended { job, wrong })
+}
+
+/// The job at the log's end, or why that is not known. The outer error is the sink's.
+async fn read(follower: &mut LogFollower, sink: &mut Sink) -> std::io::Result<Result<JobInfo, Failure>> {
     let mut job = None;
-    while let Some(followed) = follower.next().await? {
+    loop {
+        let followed = match follower.next().await {
+            Ok(Some(followed)) => followed,
+            Ok(None) => break,
+            Err(e) => return Ok(Err(e.into())),
+        };
         if let Followed::Item(LogItem::Done(text)) = &followed {
-            job = Some(serde_json::from_str::<JobInfo>(text).map_err(|e| {
-                let message = format!("the controller tells of the job what this program does not understand: {e}");
-                Failure::new(failure::UNREACHABLE, message + "; is it of another version? see `rk status`")
-            })?);
+            job = Some(text.clone());
         }
         sink.take(followed).await?;
     }
-    let job = job.ok_or_else(|| Failure::new(failure::UNREACHABLE, "the log ended without the job's end"))?;
-    let wrong = sink.is_wrong();
-    sink.finish(&job).await?;
-    Ok(Ended { job, wrong })
+    Ok(serde_json::from_str(&job.unwrap_or_default()).map_err(|e| {
+        let message = format!("the controller tells of the job what this program does not understand: {e}");
+        Failure::new(failure::UNREACHABLE, message + "; is it of another version? see `rk status`")
+    }))
 }
 
 #[cfg(test)]

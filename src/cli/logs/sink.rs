@@ -117,8 +117,8 @@ impl Sink {
         self.wrong
     }
 
-    /// Waits until everything is written.
-    pub async fn finish(self, job: &JobInfo) -> io::Result<()> {
+    /// Shows how the job was at the end, if that is known, and waits until everything is written.
+    pub async fn finish(self, job: Option<&JobInfo>) -> io::Result<()> {
         match self.kind {
             Kind::Bare { stdout, mut stderr, mut system, quiet, .. } => {
                 if let Some(line) = system.rest() {
@@ -128,11 +128,12 @@ impl Sink {
                 stdout.and(stderr)
             }
             Kind::Events { mut to, mut events } => {
-                let rest = events.rest();
-                if !rest.is_empty() {
-                    to.write(rest).await?;
+                let end = job.map(|job| Event::End { job }.line()).unwrap_or_default();
+                for lines in [events.rest(), end] {
+                    if !lines.is_empty() {
+                        to.write(lines).await?;
+                    }
                 }
-                to.write(Event::End { job }.line()).await?;
                 to.finish().await
             }
         }
