@@ -10,6 +10,7 @@ mod exec;
 mod failures;
 mod fake;
 mod fanout;
+mod jobs;
 mod namespaces;
 mod quotas;
 mod rig;
