@@ -4,7 +4,10 @@
 //! the execution.
 
 mod exec;
+mod follow;
 mod jobs;
+mod place;
+mod retry;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,10 +31,14 @@ use super::{
 use crate::{id::AgentName, secret::Secret, selector::Selector};
 
 pub use exec::{ExecReceiver, ExecSender};
+pub use follow::{Followed, LogFollower};
 pub use jobs::LogReceiver;
+#[cfg(feature = "cli")]
+pub(crate) use retry::random;
+pub use retry::{Retry, patiently};
 
 /// Why a request failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ClientError {
     /// The address is malformed.
     #[error(
@@ -51,6 +58,12 @@ pub enum ClientError {
     Timeout {
         /// Where.
         address: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Nothing came of several tries.
+    #[error("the controller did not answer within {after:?}; look at `rk status`")]
+    Silent {
         /// How long was waited.
         after: Duration,
     },
@@ -81,7 +94,20 @@ impl ClientError {
         match self {
             Self::Address(_) => 64,
             Self::Api(error) => error.code.exit_code(),
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Broken { .. } | Self::Protocol { .. } => 69,
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Silent { .. }
+            | Self::Broken { .. }
+            | Self::Protocol { .. } => 69,
+        }
+    }
+
+    /// Whether the same request may succeed later, as when a controller restarts.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Silent { .. } | Self::Broken { .. } => true,
+            Self::Api(error) => error.code.may_pass(),
+            Self::Address(_) | Self::Protocol { .. } => false,
         }
     }
 }

@@ -80,6 +80,22 @@ impl Code {
             Self::Internal | Self::Other => 69,
         }
     }
+
+    /// Whether the same request may succeed later although nobody changes anything.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::KafkaUnreachable | Self::Superseded | Self::Busy | Self::NoAnswer | Self::AgentOffline => true,
+            Self::Unauthorized
+            | Self::Invalid
+            | Self::TooLarge
+            | Self::NotFound
+            | Self::UnknownAgent
+            | Self::AgentExists
+            | Self::AgentFailed
+            | Self::Internal
+            | Self::Other => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub use agents::{AddAgent, AddedAgent, Agent, AgentCondition, AgentList, AgentSt
 pub use client::{Client, ClientError};
 pub use error::{ApiError, Code};
 pub use exec::{ExecEnd, ExecRequest, Fault, RefusalKind};
-pub use status::{AgentCounts, KafkaStatus, Status};
+pub use status::{AgentCounts, JobCounts, KafkaStatus, Status};
 
 /// Where the API listens unless told otherwise.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7480";

@@ -23,6 +23,9 @@ pub struct Status {
     pub partitions: u32,
     /// Executions that run now.
     pub executions: u32,
+    /// How many jobs are in which state.
+    #[serde(default)]
+    pub jobs: JobCounts,
     /// What an operator should look at; one line each, with the cure.
     pub warnings: Vec<String>,
 }
@@ -62,4 +65,17 @@ impl AgentCounts {
     pub fn total(&self) -> u32 {
         self.online + self.silent + self.offline
     }
+}
+
+/// How many jobs are in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// They wait for an agent.
+    pub queued: u32,
+    /// They were given to an agent, which has not said that they run.
+    pub assigned: u32,
+    /// They run, as far as is known.
+    pub running: u32,
+    /// They have ended, and are still remembered.
+    pub ended: u32,
 }

@@ -9,16 +9,17 @@ use super::{
     flags::ClientFlags,
     log,
     output::{self, Format},
+    submitter,
 };
 use crate::{
-    api::{AddAgent, AddedAgent, Agent, Client},
+    api::{AddAgent, AddedAgent, Agent, Client, jobs::AskedBy},
     config::{Environment, Settings, keys},
     id::AgentName,
     private_file,
     selector::{self, Selector},
 };
 
-/// List, add and remove agents.
+/// List, add, drain and remove agents.
 #[derive(Debug, Subcommand)]
 pub enum AgentsCommand {
     /// List agents
@@ -28,6 +29,10 @@ pub enum AgentsCommand {
     Add(AddArgs),
     /// Show one agent
     Show(NameArgs),
+    /// Give an agent no new jobs; those that it has go on
+    Drain(NameArgs),
+    /// Give a drained agent jobs again
+    Resume(NameArgs),
     /// Remove an agent and end its session
     #[command(visible_alias = "remove")]
     Rm(NameArgs),
@@ -91,6 +96,8 @@ pub async fn run(command: AgentsCommand, environment: &Environment) -> Result<u8
             add(AddAgent { name: args.name, labels: args.labels.into_iter().collect() }, args.out, session).await?;
         }
         AgentsCommand::Show(args) => show(&args.name, open(args.flags, environment)?).await?,
+        AgentsCommand::Drain(args) => drain(&args.name, true, open(args.flags, environment)?).await?,
+        AgentsCommand::Resume(args) => drain(&args.name, false, open(args.flags, environment)?).await?,
         AgentsCommand::Rm(args) => remove(&args.name, open(args.flags, environment)?).await?,
     }
     Ok(0)
@@ -117,20 +124,33 @@ async fn list(selector: Selector, session: Session) -> Result<(), Failure> {
         }
         Format::Table => {
             let rows: Vec<_> = list.agents.iter().map(row).collect();
-            output::print(&output::table(["NAME", "STATE", "HEARD", "VERSION", "LABELS"], &rows))?;
+            output::print(&output::table(["NAME", "STATE", "HEARD", "JOBS", "VERSION", "LABELS"], &rows))?;
         }
     }
     Ok(())
 }
 
-fn row(agent: &Agent) -> [String; 5] {
+fn row(agent: &Agent) -> [String; 6] {
     [
         agent.name.to_string(),
-        agent.state.to_string(),
+        state(agent),
         agent.last_heard_ms.map_or("never".to_owned(), |ms| output::duration(Duration::from_millis(ms))),
+        jobs(agent),
         agent.version.clone().unwrap_or_else(|| "-".to_owned()),
         labels(agent),
     ]
+}
+
+fn state(agent: &Agent) -> String {
+    format!("{}{}", agent.state, if agent.drained { ",drained" } else { "" })
+}
+
+/// How many jobs it has, of how many.
+fn jobs(agent: &Agent) -> String {
+    match agent.slots {
+        0 => agent.jobs.to_string(),
+        slots => format!("{}/{slots}", agent.jobs),
+    }
 }
 
 fn labels(agent: &Agent) -> String {
@@ -144,7 +164,7 @@ async fn show(name: &AgentName, session: Session) -> Result<(), Failure> {
         Format::Jsonl => output::print_jsonl(&agent)?,
         Format::Name => output::print(&format!("{}\n", agent.name))?,
         Format::Table => {
-            let mut rows = vec![("name", agent.name.to_string()), ("state", agent.state.to_string())];
+            let mut rows = vec![("name", agent.name.to_string()), ("state", state(&agent)), ("jobs", jobs(&agent))];
             let heard = agent.last_heard_ms.map(|ms| output::duration(Duration::from_millis(ms)) + " ago");
             rows.extend(heard.map(|heard| ("heard", heard)));
             let round_trip = agent.round_trip_us.map(|us| output::duration(Duration::from_micros(us)));
@@ -156,6 +176,30 @@ async fn show(name: &AgentName, session: Session) -> Result<(), Failure> {
             let lines = rows.iter().map(|(what, value)| format!("{what:<10}  {value}\n"));
             output::print(&lines.collect::<String>())?;
         }
+    }
+    Ok(())
+}
+
+async fn drain(name: &AgentName, drained: bool, session: Session) -> Result<(), Failure> {
+    let by = AskedBy { by: submitter::name() };
+    let agent = match drained {
+        true => session.client.drain_agent(name, &by).await?,
+        false => session.client.resume_agent(name, &by).await?,
+    };
+    match session.format {
+        Format::Json => output::print_json(&agent)?,
+        Format::Jsonl => output::print_jsonl(&agent)?,
+        Format::Name => output::print(&format!("{}\n", agent.name))?,
+        Format::Table if !session.quiet => output::say(&match (drained, agent.jobs) {
+            (true, 0) => {
+                format!("rk: agent {name} gets no new jobs, and has none; `rk agents resume {name}` ends that")
+            }
+            (true, n) => {
+                format!("rk: agent {name} gets no new jobs; {n} go on there. `rk agents resume {name}` ends that")
+            }
+            (false, _) => format!("rk: agent {name} gets jobs again"),
+        }),
+        Format::Table => (),
     }
     Ok(())
 }

@@ -19,13 +19,18 @@ mod demo;
 mod exec;
 mod failure;
 mod flags;
+mod jobs;
 #[cfg(any(feature = "agent", feature = "controller"))]
 mod kafka;
 mod log;
+mod logs;
 mod output;
+mod run;
 #[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
 mod service;
 mod status;
+mod submitter;
+mod values;
 
 use std::ffi::OsString;
 
@@ -43,7 +48,8 @@ a key of the YAML file; a flag wins over the variable, and that over the file.
 
 Exit codes: the remote command's own 0-255, 128+n after signal n. Ours:
   64 usage   69 unreachable   75 try again   77 refused (login, right, key)
-  124 timed out   130 interrupted. exec -l: 1 any failed, 3 any did not answer.
+  124 timed out   130 interrupted or cancelled   1 a log is not what the job
+  wrote. exec -l: 1 any failed, 3 any did not answer.
   agent run, controller run: 5 superseded by a newer one, 7 version too old.";
 
 /// Remote execution where controller and agents meet only in Apache Kafka.
@@ -67,10 +73,16 @@ enum Command {
     #[cfg(feature = "agent")]
     #[command(subcommand)]
     Agent(agent::AgentCommand),
-    /// List, add and remove agents
+    /// List, add, drain and remove agents
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
     Exec(exec::ExecArgs),
+    // Its arguments are many.
+    Run(Box<run::RunArgs>),
+    /// List jobs, wait for them, end and repeat them
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
+    Logs(logs::LogsArgs),
     Status(status::StatusArgs),
     #[cfg(feature = "broker")]
     Broker(broker::BrokerArgs),
@@ -147,6 +159,9 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Agent(command) => agent::run(command, environment).await,
         Command::Agents(command) => agents::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
+        Command::Run(args) => self::run::run(*args, environment).await,
+        Command::Jobs(command) => jobs::run(command, environment).await,
+        Command::Logs(args) => logs::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,
         #[cfg(feature = "broker")]
         Command::Broker(args) => broker::run(args, environment).await,
@@ -190,7 +205,8 @@ fn refuse(e: &clap::Error) -> Result<u8, Failure> {
     };
     // "Usage: rk agents add [OPTIONS] …" names the command whose help is wanted.
     let words = usage.split_whitespace().skip_while(|word| *word != "rk");
-    let words: Vec<&str> = words.take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).collect();
+    let is_name = |word: &&str| !word.starts_with('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let words: Vec<&str> = words.take_while(is_name).collect();
     let command = if words.is_empty() { "rk".to_owned() } else { words.join(" ") };
     Err(Failure::usage(format!("{said}{meant}; `{command} --help` shows what it takes")))
 }
@@ -238,6 +254,13 @@ mod tests {
             ("rk exec -l a=b=c -- true", &["selector", "os=linux"]),
             ("rk exec a.b -- true", &["agent name"]),
             ("rk exec --batch 0 -l a -- true", &["10%"]),
+            ("rk run", &["COMMAND", "`rk run --help`"]),
+            ("rk run --keep-workspace 5MB -- true", &["--keep-workspace", "10G"]),
+            ("rk run --signal TREM -- true", &["TERM"]),
+            ("rk jobs cancle x", &["did you mean cancel?", "`rk jobs --help`"]),
+            ("rk jobs deadline x soon", &["10s", "never"]),
+            ("rk logs --since noon x", &["--since", "10m"]),
+            ("rk logs --stdout --stderr x", &["--stderr", "`rk logs --help`"]),
         ] {
             let failure = failure(line);
             let text = failure.line().expect("a line");

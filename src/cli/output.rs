@@ -83,7 +83,8 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Strin
     text
 }
 
-fn shortened(text: &str, room: usize) -> String {
+/// `text` in at most `room` columns.
+pub fn shortened(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
     }

@@ -52,7 +52,7 @@ fn describe(status: &Status) -> String {
         (false, None) => "Kafka unreachable; agents' states stand still".to_owned(),
         (false, Some(detail)) => format!("Kafka unreachable: {detail}"),
     };
-    let agents = &status.agents;
+    let (agents, jobs) = (&status.agents, &status.jobs);
     let mut text = String::new();
     for (what, value) in [
         (
@@ -64,6 +64,13 @@ fn describe(status: &Status) -> String {
         ("kafka", kafka),
         ("agents", format!("{} online, {} silent, {} offline", agents.online, agents.silent, agents.offline)),
         ("executions", status.executions.to_string()),
+        (
+            "jobs",
+            format!(
+                "{} queued, {} assigned, {} running, {} ended",
+                jobs.queued, jobs.assigned, jobs.running, jobs.ended
+            ),
+        ),
     ] {
         text += &format!("{what:<11}  {value}\n");
     }

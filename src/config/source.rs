@@ -64,6 +64,20 @@ impl SecretSource {
         }
         Ok(Secret::new(text))
     }
+
+    /// Reads the secret as it is, which a key or a certificate must be. It need not be text if it comes from a file.
+    pub fn read_bytes(&self, environment: &Environment) -> Result<Secret<Vec<u8>>, SourceError> {
+        let bytes = match self {
+            Self::File(path) => {
+                private_file::read(path).map_err(|e| SourceError { refused: is_refusal(&e), message: e.to_string() })?
+            }
+            Self::Fd(_) | Self::Env(_) => self.read(environment)?.expose().as_bytes().to_owned(),
+        };
+        if bytes.is_empty() {
+            return Err(SourceError { refused: false, message: format!("{self} is empty") });
+        }
+        Ok(Secret::new(bytes))
+    }
 }
 
 impl std::fmt::Display for SecretSource {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault,
+        AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault, JobCounts,
         KafkaStatus, RefusalKind, RemovedAgent, Status,
     },
     id::AgentName,
@@ -101,6 +101,7 @@ impl Handle {
             agents,
             partitions,
             executions: *shared.executions.borrow(),
+            jobs: JobCounts::default(),
             warnings,
         }
     }

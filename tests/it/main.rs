@@ -8,10 +8,13 @@ mod chaos;
 mod controller;
 mod exec;
 mod failures;
+mod fake;
 mod fanout;
+mod jobs;
 mod namespaces;
 mod quotas;
 mod rig;
+mod run;
 mod steer;
 #[path = "../support/mod.rs"]
 mod support;

@@ -24,6 +24,11 @@ impl Lines {
         }
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What is left at the end: a line without its end.
     pub fn rest(&mut self) -> Option<BytesMut> {
         let rest = std::mem::take(&mut self.0);

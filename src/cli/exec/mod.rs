@@ -1,10 +1,10 @@
 //! `rk exec`: runs a command on one agent with its stdio connected to ours, or on all that a selector selects.
 
 mod fanout;
-mod lines;
-mod report;
+pub(super) mod lines;
+pub(super) mod report;
 mod single;
-mod stdio;
+pub(super) mod stdio;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,6 @@ use crate::{
 };
 
 use report::StatusFd;
-#[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
 pub use single::Signals;
 
 /// How many agents of a fan-out are worked on at once, unless told otherwise.
@@ -128,11 +127,13 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
     result.map(|verdict| verdict.code)
 }
 
-fn milliseconds(d: Duration) -> u64 {
+/// A duration in the API's unit.
+pub(super) fn milliseconds(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn variables(given: &[String], environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
+/// The variables of `--env`.
+pub(super) fn variables(given: &[String], environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
     let variable = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         None => environment.value(text).map(|value| (text.clone(), value.to_owned())).ok_or_else(|| {
