@@ -32,7 +32,11 @@ mod tail;
 mod tests;
 mod witness;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -183,15 +187,27 @@ impl Journal {
     }
 
     /// Appends an event, and returns its seq once it was read back as valid under the claim that this journal won. Many
-    /// may be called at once: they share requests. One that starts after another has returned is behind it.
+    /// may be called at once: they share requests. One that starts after another has returned is behind it; use
+    /// [`enqueue`](Self::enqueue) for an order without waiting.
     ///
     /// An error means that the event does not count, for [`Error::Superseded`], [`Error::NotLeader`] and
     /// [`Error::TooLarge`]; after another, or if the future is dropped, it may still be applied later.
     pub async fn append(&self, payload: Bytes) -> Result<u64, Error> {
+        self.enqueue(payload).await?.await
+    }
+
+    /// [`append`](Self::append) in two steps: returns as soon as the event has its place behind all that were enqueued
+    /// before, and what it returns waits for the rest. Waits itself only while too much is under way. If its future is
+    /// dropped before it has returned the event does not count; if the [`Pending`] is, the event may count or not.
+    ///
+    /// The order is that of the calls, for those that count: one that fails does not hold up later ones.
+    pub async fn enqueue(&self, payload: Bytes) -> Result<Pending, Error> {
         if payload.len() > MAX_PAYLOAD {
             return Err(Error::TooLarge { bytes: payload.len(), limit: MAX_PAYLOAD });
         }
-        self.ask(|reply| Command::Append { payload, reply }).await
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Append { payload, reply }).await?;
+        Ok(Pending { answer, ended: self.ended.clone() })
     }
 
     /// What was read so far: the high-water mark that the caller keeps in a file and shows to agents.
@@ -216,15 +232,34 @@ impl Journal {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(command(reply)).await.is_err() {
-            return Err(self.end());
-        }
-        answer.await.unwrap_or_else(|_| Err(self.end()))
+        self.send(command(reply)).await?;
+        answer.await.unwrap_or_else(|_| Err(end(&self.ended)))
     }
 
-    fn end(&self) -> Error {
-        self.ended.get().cloned().unwrap_or(Error::Closed)
+    async fn send(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).await.map_err(|_| end(&self.ended))
     }
+}
+
+/// An event that was enqueued: waits for its seq, as [`Journal::append`] does.
+#[derive(Debug)]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<u64, Error>>,
+    ended: Arc<OnceLock<Error>>,
+}
+
+impl Future for Pending {
+    type Output = Result<u64, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.answer).poll(context));
+        Poll::Ready(answer.unwrap_or_else(|_| Err(end(&self.ended))))
+    }
+}
+
+/// Why the journal ended.
+fn end(ended: &OnceLock<Error>) -> Error {
+    ended.get().cloned().unwrap_or(Error::Closed)
 }
 
 /// Why a log with this id and end can't be the one that was `seen`.

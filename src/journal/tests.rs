@@ -131,6 +131,32 @@ async fn many_appends_share_few_batches() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_that_are_enqueued_keep_their_order_and_share_batches() {
+    let memory = cluster();
+    let faulty = FaultyCluster::new(&memory, calm(), 1);
+    let (journal, events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
+    drain(events);
+    assert!(matches!(within(journal.enqueue("x".into())).await.expect("taken").await, Err(Error::NotLeader)));
+    within(journal.claim()).await.expect("claimed");
+    let before = faulty.produces();
+    let mut pending = Vec::new();
+    for i in 0..5000u32 {
+        pending.push(within(journal.enqueue(i.to_string().into())).await.expect("taken"));
+    }
+    for (seq, pending) in (1..).zip(pending) {
+        assert_eq!(within(pending).await.expect("appended"), seq);
+    }
+    assert!(faulty.produces() - before < 100, "{} batches", faulty.produces() - before);
+    let (_journal, mut events) = open(&memory, None).await;
+    let expected: Vec<_> = (0..5000u32).map(|i| i.to_string()).collect();
+    assert_eq!(replay(&mut events).await.expect("replayed"), expected);
+    // Who waits learns why it ends.
+    let waiting = within(journal.enqueue("y".into())).await.expect("taken");
+    memory.create(TOPIC, 1);
+    assert!(matches!(within(waiting).await, Err(Error::RolledBack { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_claim_supersedes_the_first_and_nothing_of_it_counts_any_more() {
     let cluster = cluster();
     let first = lead(&cluster).await;
