@@ -18,15 +18,19 @@
 //! The receiver must be drained, by a task that awaits no `append` or `claim`: they wait for the reader, the reader
 //! waits for room in the channel.
 
+mod cut;
 mod driver;
 mod error;
+mod feed;
 mod head;
 mod health;
+mod intake;
 mod leader;
 mod outbox;
 pub mod record;
 mod replica;
 pub mod rule;
+mod snapshot;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -43,14 +47,19 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::kafka::{At, SharedCluster};
+use cut::Log;
 use driver::{Driver, Screens};
 pub use error::Error;
+use feed::Feed;
+pub use feed::Growth;
 pub use head::Head;
 pub use health::Health;
+use intake::Intake;
 use leader::Command;
 use record::Codec;
 pub use record::StateKey;
 use replica::Replica;
+pub use snapshot::Snapshot;
 use tail::Tail;
 pub use witness::{InvalidWitness, Witness};
 
@@ -73,6 +82,7 @@ pub struct Journal {
     view: watch::Receiver<View>,
     health: watch::Receiver<Health>,
     ended: Arc<OnceLock<Error>>,
+    log: Arc<Log>,
 }
 
 /// What the reader hands on, in the order of the log.
@@ -96,6 +106,20 @@ pub enum Committed {
         /// Whether it is this journal's.
         mine: bool,
     },
+    /// A snapshot that this journal writes begins here: what belongs into it is the state of just now. See
+    /// [`Journal::write_snapshot`].
+    SnapshotBegun(Snapshot),
+    /// What was folded so far is void: the state as of `0` follows, in [`Restored`](Self::Restored), up to
+    /// [`RestoreEnd`](Self::RestoreEnd) or another one of these. Nothing else comes between but [`CaughtUp`](Self::CaughtUp)
+    /// and [`Failed`](Self::Failed). Who led before leads no more.
+    Restore(Snapshot),
+    /// A payload of [`Journal::write_snapshot`].
+    Restored {
+        /// What was written.
+        payload: Bytes,
+    },
+    /// The state is complete.
+    RestoreEnd,
     /// All that was in the log when it was opened was handed on. Comes once.
     CaughtUp,
     /// The journal can't go on; nothing follows, and every call returns the same error.
@@ -108,6 +132,8 @@ struct View {
     witness: Witness,
     leading: Option<u32>,
     ignored: u64,
+    whole: Option<Snapshot>,
+    growth: Growth,
 }
 
 impl Journal {
@@ -151,15 +177,18 @@ impl Journal {
         if let Some(detail) = witness.and_then(|seen| contradiction(&seen, described.id, end)) {
             return Err(Error::RolledBack { topic: topic.to_owned(), detail });
         }
-        if start > 0 {
-            return Err(Error::Truncated { topic: topic.to_owned(), start });
-        }
 
         let replica = Replica::new(topic, described.id, Codec::new(&key, topic), start, witness);
         let (commands, commands_in) = mpsc::channel(COMMANDS);
         let (events_out, events) = mpsc::channel(EVENTS);
         let (tail_out, tail_in) = mpsc::channel(1);
-        let (view_out, view) = watch::channel(View { witness: replica.witness(), leading: None, ignored: 0 });
+        let (view_out, view) = watch::channel(View {
+            witness: replica.witness(),
+            leading: None,
+            ignored: 0,
+            whole: None,
+            growth: Growth::default(),
+        });
         let (health_out, health) = watch::channel(Health::default());
         let ended = Arc::new(OnceLock::new());
         let tail = Tail {
@@ -173,17 +202,24 @@ impl Journal {
         };
         let writer = cluster.writer(topic, 0);
         let screens = Screens { view: view_out, health: health_out, ended: ended.clone() };
-        let driver = Driver::new(replica, end, writer, random, screens);
+        let driver = Driver::new(Intake::new(replica, Feed::new(topic), end), writer, random, screens);
         tokio::spawn(tail.run(tail_out));
         tokio::spawn(driver.run(commands_in, tail_in, events_out));
-        Ok((Self { commands, view, health, ended }, events))
+        let log = Arc::new(Log::new(cluster, topic, described.id));
+        Ok((Self { commands, view, health, ended, log }, events))
     }
 
     /// Takes the journal over, and returns the epoch once the claim was read back as winning: whoever led before is
     /// superseded. Waits until the log was read up to its end as it was at the start; a claim that lost a race is made
     /// again. Returns at once if this journal leads already. If the future is dropped the claim may still be won.
     pub async fn claim(&self) -> Result<u32, Error> {
-        self.ask(|reply| Command::Claim { reply }).await
+        self.claim_above(0).await
+    }
+
+    /// [`claim`](Self::claim) with an epoch that also exceeds `above`: one that was seen elsewhere, in a journal that is
+    /// gone. If this journal leads with a lower one it supersedes itself.
+    pub async fn claim_above(&self, above: u32) -> Result<u32, Error> {
+        self.ask(|reply| Command::Claim { above, reply }).await
     }
 
     /// Appends an event, and returns its seq once it was read back as valid under the claim that this journal won. Many
@@ -205,9 +241,7 @@ impl Journal {
         if payload.len() > MAX_PAYLOAD {
             return Err(Error::TooLarge { bytes: payload.len(), limit: MAX_PAYLOAD });
         }
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Append { payload, reply }).await?;
-        Ok(Pending { answer, ended: self.ended.clone() })
+        self.pend(|reply| Command::Append { payload, reply }).await
     }
 
     /// What was read so far: the high-water mark that the caller keeps in a file and shows to agents.
@@ -228,6 +262,15 @@ impl Journal {
     /// Whether the cluster can be reached, as it changes.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    async fn pend(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<u64, Error>>) -> Command,
+    ) -> Result<Pending, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        Ok(Pending { answer, ended: self.ended.clone() })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {

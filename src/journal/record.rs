@@ -14,6 +14,8 @@
 //! The envelope stays as it is for ever; later versions change the body. So a reader tells a record of a newer version,
 //! which it must not pass over, from bytes that anybody with a right to write put there, which it must.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use ring::{
     aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -52,6 +54,12 @@ pub enum Kind {
     Claim,
     /// Something happened; the payload says what, to those above.
     Event,
+    /// The state as of here follows, in parts, while events go on.
+    SnapshotBegin,
+    /// A part of the snapshot that was begun last.
+    SnapshotPart,
+    /// The snapshot that was begun last is whole.
+    SnapshotEnd,
     /// A kind of a newer version. It must not be passed over where it is valid.
     Other(u8),
 }
@@ -61,6 +69,9 @@ impl Kind {
         match self {
             Self::Claim => 1,
             Self::Event => 2,
+            Self::SnapshotBegin => 3,
+            Self::SnapshotPart => 4,
+            Self::SnapshotEnd => 5,
             Self::Other(byte) => byte,
         }
     }
@@ -69,6 +80,9 @@ impl Kind {
         match byte {
             1 => Self::Claim,
             2 => Self::Event,
+            3 => Self::SnapshotBegin,
+            4 => Self::SnapshotPart,
+            5 => Self::SnapshotEnd,
             other => Self::Other(other),
         }
     }
@@ -87,7 +101,7 @@ pub struct Record {
     pub seq: u64,
     /// The head that the writer appended to.
     pub prev: Head,
-    /// Bytes of those above; empty in a claim.
+    /// Bytes of those above in an event, of [`snapshot`](super::snapshot) in its kinds; empty in a claim.
     pub payload: Bytes,
 }
 
@@ -103,17 +117,19 @@ pub enum Unopened {
 }
 
 /// Seals and opens the records of one topic.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Codec {
     root: hkdf::Prk,
     topic: String,
+    /// The last writer's key: nearly all records are of the writer before, and deriving a key costs more than opening.
+    last: Mutex<Option<(u128, LessSafeKey)>>,
 }
 
 impl Codec {
     /// The codec of `topic` under `key`.
     pub fn new(key: &StateKey, topic: &str) -> Self {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"remoting-kafka journal").extract(key.0.expose());
-        Self { root, topic: topic.to_owned() }
+        Self { root, topic: topic.to_owned(), last: Mutex::default() }
     }
 
     /// Seals `record`. `nonce` must be random. Keep the bytes: a record that is sealed again is another record.
@@ -157,10 +173,16 @@ impl Codec {
     }
 
     fn key(&self, writer: u128) -> LessSafeKey {
-        let writer = writer.to_be_bytes();
-        let info = [&writer[..], self.topic.as_bytes()];
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, key)) = last.as_ref().filter(|(of, _)| *of == writer) {
+            return key.clone();
+        }
+        let name = writer.to_be_bytes();
+        let info = [&name[..], self.topic.as_bytes()];
         let okm = self.root.expand(&info, &CHACHA20_POLY1305).expect("the key is within HKDF's reach");
-        LessSafeKey::new(UnboundKey::from(okm))
+        let key = LessSafeKey::new(UnboundKey::from(okm));
+        *last = Some((writer, key.clone()));
+        key
     }
 }
 
@@ -250,7 +272,7 @@ mod tests {
         encode_body(&example(), &mut body);
         body[0] = 2;
         assert_eq!(decode_body(1, body.into()), Err(Unopened::Newer(2)));
-        let other = Record { kind: Kind::Other(3), ..example() };
+        let other = Record { kind: Kind::Other(6), ..example() };
         assert_eq!(codec().open(&codec().seal(&other, [0; 12])), Ok(other));
     }
 

@@ -64,6 +64,21 @@ impl Rule {
         verdict
     }
 
+    /// The state of a reader that has read everything before `begin`, so far as `begin` tells; none if it can't be a
+    /// snapshot's begin. Judging it comes next. Only for the first record of a log that was cut: see the module.
+    pub fn before(begin: &Record) -> Option<Self> {
+        let Record { kind, epoch, writer, seq, prev, .. } = begin;
+        let is_possible = *kind == Kind::SnapshotBegin && *epoch > 0;
+        let seq = seq.checked_sub(1).filter(|_| is_possible)?;
+        Some(Self { epoch: *epoch, writer: *writer, seq, head: *prev })
+    }
+
+    /// How far the journal is: the epoch of the claim that won last (0 before the first), and the last valid record's
+    /// number in it.
+    pub fn progress(&self) -> (u32, u64) {
+        (self.epoch, self.seq)
+    }
+
     /// The epoch of the claim that won last; 0 before the first.
     pub fn epoch(&self) -> u32 {
         self.epoch

@@ -78,6 +78,12 @@ async fn fold_events(mut events: mpsc::Receiver<Committed>, fold: watch::Sender<
                 fold.push((epoch, seq, Some(payload)));
             }
             Committed::CaughtUp => {}
+            Committed::SnapshotBegun(_)
+            | Committed::Restore(_)
+            | Committed::Restored { .. }
+            | Committed::RestoreEnd => {
+                panic!("nobody writes snapshots")
+            }
             Committed::Failed(error) => panic!("the journal failed: {error}"),
         });
     }
