@@ -112,8 +112,9 @@ impl Leader {
         }
         let Some(above) = self.claimants.iter().map(|(above, _)| *above).max() else { return };
         let above = above.max(replica.epoch());
-        if self.epoch().is_some() {
-            self.abdicate(Error::Superseded { by: above.saturating_add(1) });
+        if let Some(epoch) = self.epoch() {
+            // What is under way may still come before the claim, and count.
+            self.abdicate(Error::Diverged { epoch });
         }
         if self.outbox.is_none() {
             match above.checked_add(1) {

@@ -217,7 +217,8 @@ impl Journal {
     }
 
     /// [`claim`](Self::claim) with an epoch that also exceeds `above`: one that was seen elsewhere, in a journal that is
-    /// gone. If this journal leads with a lower one it supersedes itself.
+    /// gone. If this journal leads with a lower one it gives that up:
+    /// what was not answered gets [`Error::Diverged`].
     pub async fn claim_above(&self, above: u32) -> Result<u32, Error> {
         self.ask(|reply| Command::Claim { above, reply }).await
     }
