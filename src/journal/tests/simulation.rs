@@ -305,12 +305,24 @@ async fn schedule(seed: u64) -> Tally {
     settle(&world, &memory, &mut processes).await
 }
 
+/// Claims, and appends a payload that nobody else has, which is returned.
+async fn take_over(journal: &Journal) -> u64 {
+    for end in (u64::MAX - 10..u64::MAX).rev() {
+        timeout(LONG, journal.claim()).await.expect("in time").expect("claimed");
+        match timeout(LONG, journal.append(end.to_be_bytes().to_vec().into())).await.expect("in time") {
+            Ok(_) => return end,
+            // Another's cut overtook it.
+            Err(Error::Diverged { .. }) => {}
+            Err(error) => panic!("append: {error}"),
+        }
+    }
+    panic!("it can't take over")
+}
+
 /// The network is good again: one controller takes over, all read up to its last event, and what they have is compared.
 async fn settle(world: &Arc<World>, memory: &MemoryCluster, processes: &mut Vec<Process>) -> Tally {
-    let last = &processes.last().expect("one at least").journal;
-    timeout(LONG, last.claim()).await.expect("in time").expect("claimed");
-    let end = u64::MAX;
-    timeout(LONG, last.append(end.to_be_bytes().to_vec().into())).await.expect("in time").expect("appended");
+    let last = processes.last().expect("one at least").journal.clone();
+    let end = take_over(&last).await;
     let witness = last.head();
     let good = FaultyCluster::new(memory, calm(), 0);
     processes.push(start(world, &good, Some(witness), 0).await);
