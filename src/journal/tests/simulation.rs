@@ -311,8 +311,8 @@ async fn take_over(journal: &Journal) -> u64 {
         timeout(LONG, journal.claim()).await.expect("in time").expect("claimed");
         match timeout(LONG, journal.append(end.to_be_bytes().to_vec().into())).await.expect("in time") {
             Ok(_) => return end,
-            // Another's cut overtook it.
-            Err(Error::Diverged { .. }) => {}
+            // Another's cut overtook it, or a claim that nobody waits for any more.
+            Err(Error::Diverged { .. } | Error::Superseded { .. }) => {}
             Err(error) => panic!("append: {error}"),
         }
     }
