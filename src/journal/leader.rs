@@ -25,8 +25,10 @@ pub(super) enum Command {
         above: u32,
         reply: Reply<u32>,
     },
+    /// To write an event; if it is not `kept`, only while somebody waits for the answer.
     Append {
         payload: Bytes,
+        kept: bool,
         reply: Reply<u64>,
     },
     /// To begin a snapshot.
@@ -82,7 +84,9 @@ impl Leader {
     pub(super) fn handle(&mut self, command: Command, intake: &Intake) {
         let (kind, payload, reply) = match command {
             Command::Claim { above, reply } => return self.claimants.push((above, reply)),
-            Command::Append { payload, reply } => (Kind::Event, payload, reply),
+            // Nobody waits any more, and nothing was sent: the event need not be.
+            Command::Append { kept: false, reply, .. } if reply.is_closed() => return,
+            Command::Append { payload, reply, .. } => (Kind::Event, payload, reply),
             Command::Begin { founding, reply } => (Kind::SnapshotBegin, encode_begin(founding), reply),
             Command::Part { of, reply, .. } | Command::End { of, reply, .. }
                 if self.epoch().is_some() && !intake.feed().writes(&of) =>
@@ -93,8 +97,6 @@ impl Leader {
             Command::End { of, parts, reply } => (Kind::SnapshotEnd, End { begin: of.seq, parts }.encode(), reply),
         };
         match &mut self.outbox {
-            // Nobody waits any more, and nothing was sent: the event need not be.
-            _ if reply.is_closed() => {}
             Some(outbox) if outbox.won() => {
                 outbox.push(intake.replica().codec(), nonce(&mut self.random), kind, payload, Some(reply));
             }

@@ -230,19 +230,23 @@ impl Journal {
     /// An error means that the event does not count, for [`Error::Superseded`], [`Error::NotLeader`] and
     /// [`Error::TooLarge`]; after another, or if the future is dropped, it may still be applied later.
     pub async fn append(&self, payload: Bytes) -> Result<u64, Error> {
-        self.enqueue(payload).await?.await
+        self.queue(payload, false).await?.await
     }
 
     /// [`append`](Self::append) in two steps: returns as soon as the event has its place behind all that were enqueued
     /// before, and what it returns waits for the rest. Waits itself only while too much is under way. If its future is
-    /// dropped before it has returned the event does not count; if the [`Pending`] is, the event may count or not.
+    /// dropped before it has returned the event does not count; if the [`Pending`] is, the event goes its way all the same.
     ///
     /// The order is that of the calls, for those that count: one that fails does not hold up later ones.
     pub async fn enqueue(&self, payload: Bytes) -> Result<Pending, Error> {
+        self.queue(payload, true).await
+    }
+
+    async fn queue(&self, payload: Bytes, kept: bool) -> Result<Pending, Error> {
         if payload.len() > MAX_PAYLOAD {
             return Err(Error::TooLarge { bytes: payload.len(), limit: MAX_PAYLOAD });
         }
-        self.pend(|reply| Command::Append { payload, reply }).await
+        self.pend(|reply| Command::Append { payload, kept, reply }).await
     }
 
     /// What was read so far: the high-water mark that the caller keeps in a file and shows to agents.

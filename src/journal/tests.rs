@@ -160,6 +160,16 @@ async fn events_that_are_enqueued_keep_their_order_and_share_batches() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_was_enqueued_counts_though_nobody_waits_for_it() {
+    let cluster = cluster();
+    let journal = lead(&cluster).await;
+    drop(within(journal.enqueue("one".into())).await.expect("taken"));
+    within(journal.append("two".into())).await.expect("appended");
+    let (_journal, mut events) = open(&cluster, None).await;
+    assert_eq!(replay(&mut events).await.expect("replayed"), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_claim_supersedes_the_first_and_nothing_of_it_counts_any_more() {
     let cluster = cluster();
     let first = lead(&cluster).await;
