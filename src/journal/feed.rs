@@ -44,6 +44,8 @@ pub(super) struct Feed {
     whole: Option<Snapshot>,
     /// Since the whole snapshot was begun, without its own parts.
     growth: Growth,
+    /// Whether the founding snapshot that we began is whole. Until then all others lack the state that we have.
+    founded: Option<bool>,
     out: VecDeque<Committed>,
 }
 
@@ -81,7 +83,7 @@ impl Role {
 impl Feed {
     pub(super) fn new(topic: &str) -> Self {
         let topic = topic.to_owned();
-        Self { topic, open: None, whole: None, growth: Growth::default(), out: VecDeque::new() }
+        Self { topic, open: None, whole: None, growth: Growth::default(), founded: None, out: VecDeque::new() }
     }
 
     /// Takes the valid record at `offset`; `mine` if this journal wrote it in its present tenure.
@@ -150,6 +152,11 @@ impl Feed {
         self.open.as_ref().is_some_and(|open| open.at == *at && matches!(open.role, Role::Own { .. }))
     }
 
+    /// Whether a founding snapshot of this journal's is whole.
+    pub(super) fn is_founded(&self) -> bool {
+        self.founded == Some(true)
+    }
+
     /// Whether the state is incomplete until more of the log is read, which is there.
     pub(super) fn is_restoring(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.role == Role::Anchor)
@@ -161,8 +168,8 @@ impl Feed {
     }
 
     fn claimed(&mut self, epoch: u32, mine: bool) -> Result<(), Error> {
-        if self.open.as_ref().is_some_and(|open| open.role == (Role::Own { founding: true })) {
-            // All others have lost the state that we alone still have.
+        if self.founded == Some(false) {
+            // No reader will come to the state that we have: it is not the journal's any more.
             return Err(Error::Superseded { by: epoch });
         }
         self.tear()?;
@@ -198,7 +205,10 @@ impl Feed {
         };
         match role {
             Role::Skipped => {}
-            Role::Own { .. } => self.out.push_back(Committed::SnapshotBegun(at)),
+            Role::Own { founding } => {
+                self.founded = if founding { Some(false) } else { self.founded };
+                self.out.push_back(Committed::SnapshotBegun(at));
+            }
             Role::Anchor | Role::Founding => self.out.push_back(Committed::Restore(at)),
         }
         if is_anchor {
@@ -226,6 +236,9 @@ impl Feed {
         let is_whole = |open: &mut Open| (end.begin, end.parts) == (open.at.seq, open.parts);
         let Some(open) = self.open.take_if(is_whole) else { return self.tear() };
         self.whole = Some(open.at);
+        if open.role == (Role::Own { founding: true }) {
+            self.founded = Some(true);
+        }
         self.growth.records = self.growth.records.saturating_sub(open.before.records);
         self.growth.bytes = self.growth.bytes.saturating_sub(open.before.bytes);
         if open.role.is_taken() {

@@ -57,12 +57,14 @@ pub(super) struct Leader {
     claimants: Vec<(u32, Reply<u32>)>,
     /// Why we do not lead.
     lost: Error,
+    /// A founding snapshot was begun, and was not seen to be whole.
+    founding: bool,
     random: Random,
 }
 
 impl Leader {
     pub(super) fn new(random: Random) -> Self {
-        Self { outbox: None, claimants: Vec::new(), lost: Error::NotLeader, random }
+        Self { outbox: None, claimants: Vec::new(), lost: Error::NotLeader, founding: false, random }
     }
 
     /// The epoch in which we lead.
@@ -87,7 +89,11 @@ impl Leader {
             // Nobody waits any more, and nothing was sent: the event need not be.
             Command::Append { kept: false, reply, .. } if reply.is_closed() => return,
             Command::Append { payload, reply, .. } => (Kind::Event, payload, reply),
-            Command::Begin { founding, reply } => (Kind::SnapshotBegin, encode_begin(founding), reply),
+            Command::Begin { founding, reply } => {
+                // What is founded and not yet whole must be founded again: others lack what an ordinary one relies on.
+                self.founding = founding || (self.founding && !intake.feed().is_founded());
+                (Kind::SnapshotBegin, encode_begin(self.founding), reply)
+            }
             Command::Part { of, reply, .. } | Command::End { of, reply, .. }
                 if self.epoch().is_some() && !intake.feed().writes(&of) =>
             {
@@ -176,7 +182,7 @@ impl Leader {
     fn abdicate(&mut self, why: Error) {
         let waiters = self.outbox.take().into_iter().flat_map(Outbox::into_waiters);
         waiters.flatten().for_each(|reply| answer(reply, Err(why.clone())));
-        self.lost = why;
+        (self.lost, self.founding) = (why, false);
     }
 }
 

@@ -7,7 +7,17 @@
 //! let seq = journal.append(payload).await?;     // committed: read back, by us, still leading
 //! ```
 //!
-//! Promises: all readers see the same events in the same order ([`rule`]); [`append`](Journal::append) returns `Ok` iff
+//! So that the log does not grow for ever, the leader writes its state into it now and then, and cuts it there:
+//!
+//! ```text
+//! journal.begin_snapshot().await?;              // when journal.growth() is large
+//! // in `events`: SnapshotBegun(snapshot). The task takes a copy of its state, and has another one write it:
+//! journal.write_snapshot(snapshot, state).await?;
+//! journal.cut().await;                          // an error costs nothing but room
+//! // Who reads a cut log finds in `events`: Restore …, Restored …, RestoreEnd, Event …
+//! ```
+//!
+//! Promises: all readers see the same events in the same order ([`rule`]), or the state after them; [`append`](Journal::append) returns `Ok` iff
 //! its event is among them, once, and after it was handed to `events`; once a claim was won, no event of an earlier
 //! epoch is ever applied. A broker's acknowledgement means nothing here, only what was read back does. An outage of the
 //! cluster fails nothing: it takes time, and [`health`](Journal::health) says so. What is waited for is bounded by the
@@ -15,7 +25,7 @@
 //!
 //! Must not know what payloads mean.
 //!
-//! The receiver must be drained, by a task that awaits no `append` or `claim`: they wait for the reader, the reader
+//! The receiver must be drained, by a task that awaits no call of these: they wait for the reader, the reader
 //! waits for room in the channel.
 
 mod cut;
@@ -137,7 +147,8 @@ struct View {
 }
 
 impl Journal {
-    /// Opens the journal in `topic`, and starts to read it from its beginning. The log is checked against `witness`, what
+    /// Opens the journal in `topic`, and starts to read it from its beginning: that of all, or, where it was cut, a whole
+    /// snapshot. The log is checked against `witness`, what
     /// this controller has seen of it before: here as far as its id and length go, and on the way for what it holds
     /// (then [`Committed::Failed`] comes before [`Committed::CaughtUp`]). `None` takes the journal as it is: the first
     /// start, or `--accept-rollback`.

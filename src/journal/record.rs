@@ -237,6 +237,22 @@ mod tests {
         "4894eae45b7f",
     );
 
+    /// The kinds' bytes, which stay as they are too.
+    const KINDS: [(Kind, u8); 6] = [
+        (Kind::Claim, 1),
+        (Kind::Event, 2),
+        (Kind::SnapshotBegin, 3),
+        (Kind::SnapshotPart, 4),
+        (Kind::SnapshotEnd, 5),
+        (Kind::Other(6), 6),
+    ];
+
+    /// A snapshot's begin, written when there first were any.
+    const GOLDEN_BEGIN: &str = concat!(
+        "010102030405060708090a0b0c0d0e0f10050505050505050505050505a01402201c28fe77145d5f8653a049798602e2",
+        "b668ce6b16543be2b2618d854ad063707c24e5a0dcc855645bef18c1f2f7efe3156e3575c4b94e4f8481789e",
+    );
+
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -251,6 +267,17 @@ mod tests {
             Head::default().after(&sealed).to_string(),
             "c6213e42a7c1777248c90799718c8941806bec70dfed229710f6d9117d97d93f"
         );
+    }
+
+    #[test]
+    fn the_bytes_of_all_kinds_stay_as_they_are() {
+        for (kind, byte) in KINDS {
+            assert_eq!((kind.to_byte(), Kind::from_byte(byte)), (byte, kind));
+        }
+        let begin = Record { kind: Kind::SnapshotBegin, payload: Bytes::from_static(&[1]), ..example() };
+        let sealed = codec().seal(&begin, [5; 12]);
+        assert_eq!(hex(&sealed), GOLDEN_BEGIN);
+        assert_eq!(codec().open(&sealed), Ok(begin));
     }
 
     #[test]
