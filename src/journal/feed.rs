@@ -26,7 +26,7 @@ use super::{
 /// memory. A part of the rule, so it stays as it is; a writer whose snapshot exceeds it tries another.
 pub(super) const BESIDE_BYTES: usize = 32 << 20;
 /// What an event takes in memory beside its payload.
-const EACH: usize = 128;
+pub(super) const EACH: usize = 128;
 
 /// How much a log has grown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,7 +5,10 @@ use tokio::sync::mpsc;
 
 use super::{LONG, MemoryCluster, TOPIC, calm, cluster, drain, key, next, open, replay, within};
 use crate::{
-    journal::{Committed, Error, Head, Journal, Snapshot, Witness},
+    journal::{
+        Committed, Error, Head, Journal, Snapshot, Witness,
+        feed::{BESIDE_BYTES, EACH},
+    },
     kafka::{self, Cluster, faulty::FaultyCluster},
 };
 
@@ -111,7 +114,7 @@ async fn a_torn_snapshot_counts_for_nothing() {
     let first = leader.begin().await;
     let mut endless = tokio::spawn({
         let journal = leader.journal.clone();
-        async move { journal.write_parts(first, std::iter::repeat(Bytes::from_static(b"part")), 10).await }
+        async move { journal.write_parts(first, std::iter::repeat_n(Bytes::from_static(b"part"), 100_000), 10).await }
     });
     while cluster.range(TOPIC, 0).expect("range").end < 20 {
         tokio::task::yield_now().await;
@@ -342,7 +345,7 @@ async fn a_founding_that_is_torn_leaves_what_came_since_and_its_writer_is_told()
     founder.append("since").await;
     let endless = tokio::spawn({
         let journal = founder.journal.clone();
-        async move { journal.write_parts(snapshot, std::iter::repeat(Bytes::from_static(b"part")), 10).await }
+        async move { journal.write_parts(snapshot, std::iter::repeat_n(Bytes::from_static(b"part"), 100_000), 10).await }
     });
     while cluster.range(TOPIC, 0).expect("range").end < 20 {
         tokio::task::yield_now().await;
@@ -381,4 +384,67 @@ async fn a_cut_spares_a_topic_that_was_made_anew() {
     cluster.append(TOPIC, 0, vec![kafka::Record::new("", "x"); 100]).expect("appended");
     assert!(matches!(within(leader.journal.cut()).await, Err(Error::Recreated { .. })));
     assert_eq!(start(&cluster), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_a_cut_to_an_older_snapshot_overtakes_says_so() {
+    let memory = cluster();
+    let mut leader = Leader::new(&memory).await;
+    leader.append("one").await;
+    let snapshot = leader.begin().await;
+    leader.write(snapshot, &["old"]).await.expect("written");
+    let copies = range(&memory, snapshot.offset).await;
+    leader.append("two").await;
+    let faulty = FaultyCluster::new(&memory, calm(), 1);
+    let (_reader, mut events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
+    assert_eq!(replay(&mut events).await.expect("replayed"), ["one", "two"]);
+    faulty.stop();
+    leader.append("three").await;
+    let forged = memory.append(TOPIC, 0, copies).expect("appended");
+    memory.truncate(TOPIC, 0, forged).expect("truncated");
+    faulty.go_on();
+    let failed = loop {
+        match next(&mut events).await {
+            Committed::Failed(error) => break error,
+            Committed::Restore(at) => panic!("it took the copy of {at:?}"),
+            _ => {}
+        }
+    };
+    assert!(matches!(failed, Error::RolledBack { .. }), "{failed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_follows_a_torn_founding_founds_too() {
+    let cluster = cluster();
+    let stranger = Leader::new(&cluster).await;
+    stranger.append("stranger").await;
+    let mut founder = Leader::new(&cluster).await;
+    within(founder.journal.begin_founding()).await.expect("begun");
+    let torn = founder.begun().await;
+    let second = founder.begin().await;
+    assert!(matches!(founder.write(torn, &["state"]).await, Err(Error::Torn)));
+    founder.write(second, &["state"]).await.expect("written");
+    assert_eq!(read(&cluster, None).await.expect("replayed"), ["state"]);
+    founder.append("event").await;
+    // Now all have it, and an ordinary one is skipped.
+    let third = founder.begin().await;
+    founder.write(third, &["state and event"]).await.expect("written");
+    assert_eq!(read(&cluster, None).await.expect("replayed"), ["state", "event"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_in_which_too_much_else_came_is_torn_and_its_writer_is_told() {
+    let cluster = cluster();
+    let mut leader = Leader::new(&cluster).await;
+    let snapshot = leader.begin().await;
+    let Leader { journal, events } = leader;
+    drain(events);
+    let event = Bytes::from(vec![0; 1000]);
+    for _ in 0..=BESIDE_BYTES / (event.len() + EACH) {
+        within(journal.enqueue(event.clone())).await.expect("taken");
+    }
+    // The last events are still under way when the end is sealed.
+    let torn = within(journal.write_snapshot(snapshot, [])).await.expect_err("torn");
+    assert!(matches!(torn, Error::Torn), "{torn}");
+    assert_eq!(journal.snapshot(), None);
 }
