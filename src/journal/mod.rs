@@ -40,7 +40,7 @@ mod outbox;
 pub mod record;
 mod replica;
 pub mod rule;
-mod snapshot;
+pub mod snapshot;
 mod tail;
 #[cfg(test)]
 mod tests;

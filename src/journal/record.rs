@@ -101,7 +101,7 @@ pub struct Record {
     pub seq: u64,
     /// The head that the writer appended to.
     pub prev: Head,
-    /// Bytes of those above in an event, of [`snapshot`](super::snapshot) in its kinds; empty in a claim.
+    /// Bytes of those above in an event, of a [`snapshot`](super::snapshot) in its kinds; empty in a claim.
     pub payload: Bytes,
 }
 

@@ -9,6 +9,8 @@
 //! Where the snapshot stands and what came before it is in every record's header: the begin's `prev` is the head over
 //! all before it. The chain shows that no part is missing that its writer sealed; the end's number, that its writer
 //! sealed all it meant to.
+//!
+//! The decoders are public for the fuzz target: the seal keeps foreign bytes from ever coming here.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -36,7 +38,7 @@ pub(super) fn encode_begin(founding: bool) -> Bytes {
 }
 
 /// Whether a begin's snapshot replaces what is before it; none for other bytes than ours.
-pub(super) fn decode_begin(payload: &[u8]) -> Option<bool> {
+pub fn decode_begin(payload: &[u8]) -> Option<bool> {
     match payload {
         [0] => Some(false),
         [1] => Some(true),
@@ -46,10 +48,11 @@ pub(super) fn decode_begin(payload: &[u8]) -> Option<bool> {
 
 /// What an end says of its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
+pub struct End {
     /// The begin's seq.
-    pub(super) begin: u64,
-    pub(super) parts: u64,
+    pub begin: u64,
+    /// How many parts are between.
+    pub parts: u64,
 }
 
 impl End {
@@ -60,7 +63,8 @@ impl End {
         bytes.freeze()
     }
 
-    pub(super) fn decode(mut payload: &[u8]) -> Option<Self> {
+    /// Decodes an end's payload; none for other bytes than ours.
+    pub fn decode(mut payload: &[u8]) -> Option<Self> {
         if payload.len() != 16 {
             return None;
         }
@@ -90,7 +94,7 @@ impl Part {
 }
 
 /// The payloads of a part, which share its bytes; none if they are not ours.
-pub(super) fn decode_part(mut part: Bytes) -> Option<Vec<Bytes>> {
+pub fn decode_part(mut part: Bytes) -> Option<Vec<Bytes>> {
     let mut payloads = Vec::new();
     while !part.is_empty() {
         let length = part.try_get_u32().ok()? as usize;
