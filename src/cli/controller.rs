@@ -102,10 +102,12 @@ impl From<journal::Error> for Failure {
             Error::Kafka(e) => return e.clone().into(),
             Error::Superseded { .. } | Error::Diverged { .. } => failure::SUPERSEDED,
             Error::Newer { .. } => failure::TOO_OLD,
-            Error::RolledBack { .. } | Error::Truncated { .. } | Error::Partitions { .. } | Error::EpochsExhausted => {
-                failure::REFUSED
-            }
-            Error::NotLeader | Error::TooLarge { .. } | Error::Closed => failure::UNREACHABLE,
+            Error::RolledBack { .. }
+            | Error::Truncated { .. }
+            | Error::Recreated { .. }
+            | Error::Partitions { .. }
+            | Error::EpochsExhausted => failure::REFUSED,
+            Error::NotLeader | Error::TooLarge { .. } | Error::Torn | Error::Closed => failure::UNREACHABLE,
         };
         Self::new(code, e.to_string())
     }

@@ -59,6 +59,11 @@ impl Directory {
         self.started.elapsed()
     }
 
+    /// Forgets all agents: the journal begins anew. Only before there are sessions.
+    pub fn forget(&self) {
+        self.write().registry = Registry::default();
+    }
+
     /// Applies an event of the journal; a removed agent's session ends.
     pub fn fold(&self, event: Event) {
         let removed = match &event {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault, JobCounts,
+        AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault,
         KafkaStatus, RefusalKind, RemovedAgent, Status,
     },
     id::AgentName,
@@ -101,7 +101,7 @@ impl Handle {
             agents,
             partitions,
             executions: *shared.executions.borrow(),
-            jobs: JobCounts::default(),
+            jobs: shared.jobs.counts(),
             warnings,
         }
     }

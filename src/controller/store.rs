@@ -193,7 +193,18 @@ async fn fold(
                 leading |= mine;
                 progress.send_modify(|progress| progress.at = (epoch, 0));
             }
-            Some(Committed::CaughtUp) => (),
+            Some(Committed::Restore(snapshot)) => {
+                if leading {
+                    break End::Superseded(snapshot.epoch);
+                }
+                directory.forget();
+                progress.send_modify(|progress| progress.at = (snapshot.epoch, snapshot.seq));
+            }
+            Some(Committed::Restored { payload }) => match Event::decode(&payload) {
+                Ok(event) => directory.fold(event),
+                Err(unknown) => break End::Unknown(unknown),
+            },
+            Some(Committed::CaughtUp | Committed::SnapshotBegun(_) | Committed::RestoreEnd) => (),
             Some(Committed::Failed(error)) => break End::Journal(error),
             None => break End::Closed,
         }

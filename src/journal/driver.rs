@@ -1,15 +1,17 @@
 //! The task behind a journal: records in, events and answers out, batches to the cluster. It decides nothing: what
-//! counts is the [`Replica`]'s word, who leads the [`Leader`]'s, what is sent its outbox's.
+//! counts is the [`Intake`]'s word, who leads the [`Leader`]'s, what is sent its outbox's.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     time::{Instant, sleep_until, timeout},
 };
 
@@ -17,13 +19,14 @@ use super::{
     Committed, Random, View,
     error::Error,
     health::Health,
+    intake::{Intake, Read},
     leader::{Command, Leader},
-    record::{Kind, Record},
-    replica::Replica,
+    replica::Valid,
+    tail::Step,
 };
 use crate::{
     backoff::Backoff,
-    kafka::{self, Fetched, PartitionWriter},
+    kafka::{self, PartitionWriter},
 };
 
 /// Bytes in one batch: what measurements settled on for all topics.
@@ -32,6 +35,8 @@ const BATCH_BYTES: usize = 256 << 10;
 const PRODUCE_LIMIT: Duration = Duration::from_secs(45);
 /// Beyond these many records and bytes, callers of `append` wait.
 const PENDING: (usize, usize) = (1024, 4 << 20);
+/// How many records are read before it is looked what else is due.
+const BURST: usize = 256;
 /// When acknowledged records are sent again that the reader does not meet though it reads.
 const STALL: Duration = Duration::from_secs(10);
 
@@ -47,14 +52,10 @@ pub(super) struct Screens {
 
 /// See the module.
 pub(super) struct Driver {
-    replica: Replica,
+    intake: Intake,
     leader: Leader,
-    /// Where the log ended when it was opened.
-    replay_end: i64,
-    caught_up: bool,
-    /// Fetched and not yet read, and where the fetch ended.
-    fetched: VecDeque<(i64, kafka::Record)>,
-    fetched_end: i64,
+    /// What was read last, and whether it is ours, until it was handed on.
+    owed: Option<(Valid, bool)>,
 
     writer: Arc<dyn PartitionWriter>,
     producing: FuturesUnordered<BoxFuture<'static, Produced>>,
@@ -71,19 +72,15 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
-        replica: Replica,
-        replay_end: i64,
+        intake: Intake,
         writer: Arc<dyn PartitionWriter>,
         random: &(dyn Fn() -> Random + Sync),
         screens: Screens,
     ) -> Self {
         Self {
-            fetched_end: replica.position(),
-            replica,
+            intake,
             leader: Leader::new(random()),
-            replay_end,
-            caught_up: false,
-            fetched: VecDeque::new(),
+            owed: None,
             writer,
             producing: FuturesUnordered::new(),
             batches: 0,
@@ -100,12 +97,12 @@ impl Driver {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        mut tail: mpsc::Receiver<Result<Fetched, Error>>,
+        mut tail: mpsc::Receiver<Result<Step, Error>>,
         events: mpsc::Sender<Committed>,
     ) {
         let error = loop {
             self.send_due();
-            let reading = !self.fetched.is_empty() || self.catches_up();
+            let reading = self.owed.is_some() || self.intake.feed().has_next() || self.intake.has_next();
             let timer = self.timer();
             let step = tokio::select! {
                 biased;
@@ -114,17 +111,20 @@ impl Driver {
                     self.produced(produced);
                     Ok(())
                 }
-                permit = events.reserve(), if reading => match permit {
-                    Ok(permit) => self.read_one(permit),
+                room = events.reserve(), if reading => match room {
+                    Ok(room) => {
+                        drop(room);
+                        self.advance(&events)
+                    }
                     Err(_) => return,
                 },
-                fetched = tail.recv(), if !reading => match fetched {
-                    Some(fetched) => fetched.and_then(|fetched| self.take(fetched)),
+                step = tail.recv(), if !reading => match step {
+                    Some(step) => step.and_then(|step| self.take(step)),
                     None => Err(Error::Closed),
                 },
                 command = commands.recv(), if self.has_room() => match command {
                     Some(command) => {
-                        self.leader.handle(command, &self.replica);
+                        self.leader.handle(command, &self.intake);
                         self.pursue();
                         Ok(())
                     }
@@ -146,49 +146,66 @@ impl Driver {
         let _ = events.send(Committed::Failed(error)).await;
     }
 
-    fn take(&mut self, fetched: Fetched) -> Result<(), Error> {
-        self.fetched = fetched.records.into();
-        self.fetched_end = fetched.next_offset;
-        if self.fetched.is_empty() { self.pass(self.fetched_end) } else { Ok(()) }
-    }
-
-    /// Reads one record, or says that the replay is over.
-    fn read_one(&mut self, permit: mpsc::Permit<'_, Committed>) -> Result<(), Error> {
-        if self.catches_up() {
-            self.caught_up = true;
-            permit.send(Committed::CaughtUp);
-            self.pursue();
-            return Ok(());
-        }
-        let Some((offset, record)) = self.fetched.pop_front() else { return Ok(()) };
-        let position = if self.fetched.is_empty() { self.fetched_end } else { offset + 1 };
-        // A fetch may start with records before those that were asked for.
-        if offset >= self.replica.position()
-            && let Some(valid) = self.replica.read(offset, &record.value)?
-        {
-            let mine = self.leader.wrote(&valid.record);
-            // First the event, then the answers: who was answered finds the event handed on.
-            permit.send(committed(&valid.record, offset, mine));
-            self.show();
-            self.leader.read(&valid);
-            if mine {
-                self.backoff.reset();
-                self.stalled_at = Instant::now() + STALL;
+    /// Hands on what was read and reads on, until there is no room, nothing more, or enough for once.
+    fn advance(&mut self, events: &mpsc::Sender<Committed>) -> Result<(), Error> {
+        for _ in 0..BURST {
+            if !self.hand_on(events) {
+                break;
             }
-            self.pursue();
-        }
-        self.pass(position)
-    }
-
-    /// The reader stands at `position`.
-    fn pass(&mut self, position: i64) -> Result<(), Error> {
-        self.replica.skip_to(position)?;
-        let position = self.replica.position();
-        if self.leader.outbox().is_some_and(|outbox| outbox.passed(position)) {
-            self.retry_later();
+            // First the event, then the answers: who was answered finds the event handed on.
+            if let Some((valid, mine)) = self.owed.take() {
+                self.settle(&valid, mine);
+            }
+            match self.intake.read(|record| self.leader.wrote(record))? {
+                Read::Nothing => break,
+                Read::Passed => self.passed(),
+                Read::Valid(valid, mine) => self.owed = Some((valid, mine)),
+                Read::CaughtUp => self.pursue(),
+            }
         }
         self.show();
         Ok(())
+    }
+
+    /// Returns whether all that was read is handed on.
+    fn hand_on(&mut self, events: &mpsc::Sender<Committed>) -> bool {
+        while let Some(committed) = self.intake.feed_mut().next() {
+            if let Err(TrySendError::Full(committed) | TrySendError::Closed(committed)) = events.try_send(committed) {
+                self.intake.feed_mut().put_back(committed);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A record counts, and was handed on.
+    fn settle(&mut self, valid: &Valid, mine: bool) {
+        if mine {
+            self.show();
+            self.backoff.reset();
+            self.stalled_at = Instant::now() + STALL;
+        }
+        self.leader.read(valid);
+        self.pursue();
+        self.passed();
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), Error> {
+        if let Step::Jumped { .. } = step {
+            self.leader.jumped();
+        }
+        self.intake.take(step)?;
+        self.passed();
+        self.show();
+        Ok(())
+    }
+
+    /// The reader's position may have changed.
+    fn passed(&mut self) {
+        let position = self.intake.replica().position();
+        if self.owed.is_none() && self.leader.outbox().is_some_and(|outbox| outbox.passed(position)) {
+            self.retry_later();
+        }
     }
 
     /// Sends again after a while. The delays grow until a record of ours counts: should that never be, for whatever
@@ -200,9 +217,8 @@ impl Driver {
     }
 
     fn pursue(&mut self) {
-        if self.caught_up {
-            self.show();
-            self.leader.pursue(&self.replica);
+        if self.intake.is_ready() {
+            self.leader.pursue(self.intake.replica());
         }
     }
 
@@ -225,7 +241,7 @@ impl Driver {
     }
 
     fn produced(&mut self, (number, length, result): Produced) {
-        let position = self.replica.position();
+        let position = self.intake.replica().position();
         match result {
             Ok(base) => {
                 self.stalled_at = Instant::now() + STALL;
@@ -276,21 +292,15 @@ impl Driver {
         records < PENDING.0 && bytes < PENDING.1
     }
 
-    fn catches_up(&self) -> bool {
-        !self.caught_up && self.replica.position() >= self.replay_end
-    }
-
     fn show(&self) {
-        let (witness, ignored) = (self.replica.witness(), self.replica.ignored());
-        self.screens.view.send_replace(View { witness, leading: self.leader.epoch(), ignored });
-    }
-}
-
-fn committed(record: &Record, offset: i64, mine: bool) -> Committed {
-    let (epoch, seq) = (record.epoch, record.seq);
-    match record.kind {
-        Kind::Claim => Committed::Claimed { epoch, mine },
-        Kind::Event | Kind::Other(_) => Committed::Event { epoch, seq, offset, payload: record.payload.clone() },
+        let (replica, feed) = (self.intake.replica(), self.intake.feed());
+        self.screens.view.send_replace(View {
+            witness: replica.witness(),
+            leading: self.leader.epoch(),
+            ignored: replica.ignored(),
+            whole: feed.whole(),
+            growth: feed.growth(),
+        });
     }
 }
 

@@ -19,16 +19,23 @@ pub enum Error {
         /// What does not fit.
         detail: String,
     },
-    /// The log's beginning is gone.
+    /// The log's beginning is gone, and what is left does not begin with a whole snapshot.
     #[error(
-        "the records of journal {topic} below offset {start} are gone; this topic is kept for ever (retention.ms=-1, \
-         retention.bytes=-1, cleanup.policy=delete): restore it, or delete it and start once with --accept-rollback"
+        "the records of journal {topic} below offset {start} are gone, and no whole snapshot stands there; only the \
+         controller deletes from this topic (retention.ms=-1, retention.bytes=-1, cleanup.policy=delete): restore it, \
+         or delete it and start once with --accept-rollback"
     )]
     Truncated {
         /// The topic.
         topic: String,
         /// The first offset that is left.
         start: i64,
+    },
+    /// The topic was deleted and created anew while this journal was open.
+    #[error("journal {topic} was deleted and created anew while this controller ran")]
+    Recreated {
+        /// The topic.
+        topic: String,
     },
     /// The topic has several partitions, which have no common order.
     #[error(
@@ -73,6 +80,9 @@ pub enum Error {
         /// What fits.
         limit: usize,
     },
+    /// A snapshot was not finished.
+    #[error("the snapshot is torn: another was begun, or too much else was written meanwhile; it counts for nothing")]
+    Torn,
     /// No epoch is left.
     #[error("epoch {} is used up; delete the journal and start once with --accept-rollback", u32::MAX)]
     EpochsExhausted,

@@ -7,7 +7,17 @@
 //! let seq = journal.append(payload).await?;     // committed: read back, by us, still leading
 //! ```
 //!
-//! Promises: all readers see the same events in the same order ([`rule`]); [`append`](Journal::append) returns `Ok` iff
+//! So that the log does not grow for ever, the leader writes its state into it now and then, and cuts it there:
+//!
+//! ```text
+//! journal.begin_snapshot().await?;              // when journal.growth() is large
+//! // in `events`: SnapshotBegun(snapshot). The task takes a copy of its state, and has another one write it:
+//! journal.write_snapshot(snapshot, state).await?;
+//! journal.cut().await;                          // an error costs nothing but room
+//! // Who reads a cut log finds in `events`: Restore …, Restored …, RestoreEnd, Event …
+//! ```
+//!
+//! Promises: all readers see the same events in the same order ([`rule`]), or the state after them; [`append`](Journal::append) returns `Ok` iff
 //! its event is among them, once, and after it was handed to `events`; once a claim was won, no event of an earlier
 //! epoch is ever applied. A broker's acknowledgement means nothing here, only what was read back does. An outage of the
 //! cluster fails nothing: it takes time, and [`health`](Journal::health) says so. What is waited for is bounded by the
@@ -15,18 +25,22 @@
 //!
 //! Must not know what payloads mean.
 //!
-//! The receiver must be drained, by a task that awaits no `append` or `claim`: they wait for the reader, the reader
+//! The receiver must be drained, by a task that awaits no call of these: they wait for the reader, the reader
 //! waits for room in the channel.
 
+mod cut;
 mod driver;
 mod error;
+mod feed;
 mod head;
 mod health;
+mod intake;
 mod leader;
 mod outbox;
 pub mod record;
 mod replica;
 pub mod rule;
+pub mod snapshot;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -43,14 +57,19 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::kafka::{At, SharedCluster};
+use cut::Log;
 use driver::{Driver, Screens};
 pub use error::Error;
+use feed::Feed;
+pub use feed::Growth;
 pub use head::Head;
 pub use health::Health;
+use intake::Intake;
 use leader::Command;
 use record::Codec;
 pub use record::StateKey;
 use replica::Replica;
+pub use snapshot::Snapshot;
 use tail::Tail;
 pub use witness::{InvalidWitness, Witness};
 
@@ -73,6 +92,7 @@ pub struct Journal {
     view: watch::Receiver<View>,
     health: watch::Receiver<Health>,
     ended: Arc<OnceLock<Error>>,
+    log: Arc<Log>,
 }
 
 /// What the reader hands on, in the order of the log.
@@ -96,6 +116,20 @@ pub enum Committed {
         /// Whether it is this journal's.
         mine: bool,
     },
+    /// A snapshot that this journal writes begins here: what belongs into it is the state of just now. See
+    /// [`Journal::write_snapshot`].
+    SnapshotBegun(Snapshot),
+    /// What was folded so far is void: the state as of `0` follows, in [`Restored`](Self::Restored), up to
+    /// [`RestoreEnd`](Self::RestoreEnd) or another one of these. Nothing else comes between but [`CaughtUp`](Self::CaughtUp)
+    /// and [`Failed`](Self::Failed). Who led before leads no more.
+    Restore(Snapshot),
+    /// A payload of [`Journal::write_snapshot`].
+    Restored {
+        /// What was written.
+        payload: Bytes,
+    },
+    /// The state is complete.
+    RestoreEnd,
     /// All that was in the log when it was opened was handed on. Comes once.
     CaughtUp,
     /// The journal can't go on; nothing follows, and every call returns the same error.
@@ -108,10 +142,13 @@ struct View {
     witness: Witness,
     leading: Option<u32>,
     ignored: u64,
+    whole: Option<Snapshot>,
+    growth: Growth,
 }
 
 impl Journal {
-    /// Opens the journal in `topic`, and starts to read it from its beginning. The log is checked against `witness`, what
+    /// Opens the journal in `topic`, and starts to read it from its beginning: that of all, or, where it was cut, a whole
+    /// snapshot. The log is checked against `witness`, what
     /// this controller has seen of it before: here as far as its id and length go, and on the way for what it holds
     /// (then [`Committed::Failed`] comes before [`Committed::CaughtUp`]). `None` takes the journal as it is: the first
     /// start, or `--accept-rollback`.
@@ -151,15 +188,18 @@ impl Journal {
         if let Some(detail) = witness.and_then(|seen| contradiction(&seen, described.id, end)) {
             return Err(Error::RolledBack { topic: topic.to_owned(), detail });
         }
-        if start > 0 {
-            return Err(Error::Truncated { topic: topic.to_owned(), start });
-        }
 
         let replica = Replica::new(topic, described.id, Codec::new(&key, topic), start, witness);
         let (commands, commands_in) = mpsc::channel(COMMANDS);
         let (events_out, events) = mpsc::channel(EVENTS);
         let (tail_out, tail_in) = mpsc::channel(1);
-        let (view_out, view) = watch::channel(View { witness: replica.witness(), leading: None, ignored: 0 });
+        let (view_out, view) = watch::channel(View {
+            witness: replica.witness(),
+            leading: None,
+            ignored: 0,
+            whole: None,
+            growth: Growth::default(),
+        });
         let (health_out, health) = watch::channel(Health::default());
         let ended = Arc::new(OnceLock::new());
         let tail = Tail {
@@ -173,17 +213,25 @@ impl Journal {
         };
         let writer = cluster.writer(topic, 0);
         let screens = Screens { view: view_out, health: health_out, ended: ended.clone() };
-        let driver = Driver::new(replica, end, writer, random, screens);
+        let driver = Driver::new(Intake::new(replica, Feed::new(topic), end), writer, random, screens);
         tokio::spawn(tail.run(tail_out));
         tokio::spawn(driver.run(commands_in, tail_in, events_out));
-        Ok((Self { commands, view, health, ended }, events))
+        let log = Arc::new(Log::new(cluster, topic, described.id));
+        Ok((Self { commands, view, health, ended, log }, events))
     }
 
     /// Takes the journal over, and returns the epoch once the claim was read back as winning: whoever led before is
     /// superseded. Waits until the log was read up to its end as it was at the start; a claim that lost a race is made
     /// again. Returns at once if this journal leads already. If the future is dropped the claim may still be won.
     pub async fn claim(&self) -> Result<u32, Error> {
-        self.ask(|reply| Command::Claim { reply }).await
+        self.claim_above(0).await
+    }
+
+    /// [`claim`](Self::claim) with an epoch that also exceeds `above`: one that was seen elsewhere, in a journal that is
+    /// gone. If this journal leads with a lower one it gives that up:
+    /// what was not answered gets [`Error::Diverged`].
+    pub async fn claim_above(&self, above: u32) -> Result<u32, Error> {
+        self.ask(|reply| Command::Claim { above, reply }).await
     }
 
     /// Appends an event, and returns its seq once it was read back as valid under the claim that this journal won. Many
@@ -193,21 +241,23 @@ impl Journal {
     /// An error means that the event does not count, for [`Error::Superseded`], [`Error::NotLeader`] and
     /// [`Error::TooLarge`]; after another, or if the future is dropped, it may still be applied later.
     pub async fn append(&self, payload: Bytes) -> Result<u64, Error> {
-        self.enqueue(payload).await?.await
+        self.queue(payload, false).await?.await
     }
 
     /// [`append`](Self::append) in two steps: returns as soon as the event has its place behind all that were enqueued
     /// before, and what it returns waits for the rest. Waits itself only while too much is under way. If its future is
-    /// dropped before it has returned the event does not count; if the [`Pending`] is, the event may count or not.
+    /// dropped before it has returned the event does not count; if the [`Pending`] is, the event goes its way all the same.
     ///
     /// The order is that of the calls, for those that count: one that fails does not hold up later ones.
     pub async fn enqueue(&self, payload: Bytes) -> Result<Pending, Error> {
+        self.queue(payload, true).await
+    }
+
+    async fn queue(&self, payload: Bytes, kept: bool) -> Result<Pending, Error> {
         if payload.len() > MAX_PAYLOAD {
             return Err(Error::TooLarge { bytes: payload.len(), limit: MAX_PAYLOAD });
         }
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Append { payload, reply }).await?;
-        Ok(Pending { answer, ended: self.ended.clone() })
+        self.pend(|reply| Command::Append { payload, kept, reply }).await
     }
 
     /// What was read so far: the high-water mark that the caller keeps in a file and shows to agents.
@@ -228,6 +278,15 @@ impl Journal {
     /// Whether the cluster can be reached, as it changes.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    async fn pend(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<u64, Error>>) -> Command,
+    ) -> Result<Pending, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        Ok(Pending { answer, ended: self.ended.clone() })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command) -> Result<T, Error> {

@@ -82,11 +82,11 @@ impl<R> Outbox<R> {
         (self.pending.len(), self.bytes)
     }
 
-    /// Seals an event behind the others. The claim must have won.
-    pub(super) fn push(&mut self, codec: &Codec, nonce: [u8; 12], payload: Bytes, waiter: R) {
+    /// Seals a record behind the others. The claim must have won.
+    pub(super) fn push(&mut self, codec: &Codec, nonce: [u8; 12], kind: Kind, payload: Bytes, waiter: R) {
         let (last, prev) = self.end().expect("events come after the claim was won");
         let (epoch, writer, seq) = (self.epoch, self.writer, last + 1);
-        let sealed = codec.seal(&Record { kind: Kind::Event, epoch, writer, seq, prev, payload }, nonce);
+        let sealed = codec.seal(&Record { kind, epoch, writer, seq, prev, payload }, nonce);
         self.bytes += sealed.len();
         self.pending.push_back(Pending { seq, head: prev.after(&sealed), sealed, place: Place::Queued, waiter });
     }
@@ -205,7 +205,7 @@ mod tests {
         outbox.acked(100, 0, 1, 0);
         assert_eq!(outbox.read_back(0, Head::default().after(&claim[0])), Ok(0));
         for seq in 1..=events {
-            outbox.push(&codec, [seq as u8; 12], Bytes::from_static(b"x"), seq);
+            outbox.push(&codec, [seq as u8; 12], Kind::Event, Bytes::from_static(b"x"), seq);
         }
         outbox
     }
@@ -293,7 +293,7 @@ mod tests {
         outbox.next_batch(2, each).expect("a batch");
         assert_eq!(outbox.cut(2), [2, 3]);
         assert_eq!(outbox.size(), (1, each));
-        outbox.push(&codec(), [9; 12], Bytes::from_static(b"y"), 22);
+        outbox.push(&codec(), [9; 12], Kind::Event, Bytes::from_static(b"y"), 22);
         assert_eq!(outbox.read_back(1, heads[0]), Ok(1));
         // The record that was cut lands after all.
         assert_eq!(outbox.read_back(2, heads[1]), Err(Diverged));

@@ -14,6 +14,8 @@
 //! The envelope stays as it is for ever; later versions change the body. So a reader tells a record of a newer version,
 //! which it must not pass over, from bytes that anybody with a right to write put there, which it must.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use ring::{
     aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -52,6 +54,12 @@ pub enum Kind {
     Claim,
     /// Something happened; the payload says what, to those above.
     Event,
+    /// The state as of here follows, in parts, while events go on.
+    SnapshotBegin,
+    /// A part of the snapshot that was begun last.
+    SnapshotPart,
+    /// The snapshot that was begun last is whole.
+    SnapshotEnd,
     /// A kind of a newer version. It must not be passed over where it is valid.
     Other(u8),
 }
@@ -61,6 +69,9 @@ impl Kind {
         match self {
             Self::Claim => 1,
             Self::Event => 2,
+            Self::SnapshotBegin => 3,
+            Self::SnapshotPart => 4,
+            Self::SnapshotEnd => 5,
             Self::Other(byte) => byte,
         }
     }
@@ -69,6 +80,9 @@ impl Kind {
         match byte {
             1 => Self::Claim,
             2 => Self::Event,
+            3 => Self::SnapshotBegin,
+            4 => Self::SnapshotPart,
+            5 => Self::SnapshotEnd,
             other => Self::Other(other),
         }
     }
@@ -87,7 +101,7 @@ pub struct Record {
     pub seq: u64,
     /// The head that the writer appended to.
     pub prev: Head,
-    /// Bytes of those above; empty in a claim.
+    /// Bytes of those above in an event, of a [`snapshot`](super::snapshot) in its kinds; empty in a claim.
     pub payload: Bytes,
 }
 
@@ -103,17 +117,19 @@ pub enum Unopened {
 }
 
 /// Seals and opens the records of one topic.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Codec {
     root: hkdf::Prk,
     topic: String,
+    /// The last writer's key: nearly all records are of the writer before, and deriving a key costs more than opening.
+    last: Mutex<Option<(u128, LessSafeKey)>>,
 }
 
 impl Codec {
     /// The codec of `topic` under `key`.
     pub fn new(key: &StateKey, topic: &str) -> Self {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"remoting-kafka journal").extract(key.0.expose());
-        Self { root, topic: topic.to_owned() }
+        Self { root, topic: topic.to_owned(), last: Mutex::default() }
     }
 
     /// Seals `record`. `nonce` must be random. Keep the bytes: a record that is sealed again is another record.
@@ -157,10 +173,16 @@ impl Codec {
     }
 
     fn key(&self, writer: u128) -> LessSafeKey {
-        let writer = writer.to_be_bytes();
-        let info = [&writer[..], self.topic.as_bytes()];
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, key)) = last.as_ref().filter(|(of, _)| *of == writer) {
+            return key.clone();
+        }
+        let name = writer.to_be_bytes();
+        let info = [&name[..], self.topic.as_bytes()];
         let okm = self.root.expand(&info, &CHACHA20_POLY1305).expect("the key is within HKDF's reach");
-        LessSafeKey::new(UnboundKey::from(okm))
+        let key = LessSafeKey::new(UnboundKey::from(okm));
+        *last = Some((writer, key.clone()));
+        key
     }
 }
 
@@ -215,6 +237,22 @@ mod tests {
         "4894eae45b7f",
     );
 
+    /// The kinds' bytes, which stay as they are too.
+    const KINDS: [(Kind, u8); 6] = [
+        (Kind::Claim, 1),
+        (Kind::Event, 2),
+        (Kind::SnapshotBegin, 3),
+        (Kind::SnapshotPart, 4),
+        (Kind::SnapshotEnd, 5),
+        (Kind::Other(6), 6),
+    ];
+
+    /// A snapshot's begin, written when there first were any.
+    const GOLDEN_BEGIN: &str = concat!(
+        "010102030405060708090a0b0c0d0e0f10050505050505050505050505a01402201c28fe77145d5f8653a049798602e2",
+        "b668ce6b16543be2b2618d854ad063707c24e5a0dcc855645bef18c1f2f7efe3156e3575c4b94e4f8481789e",
+    );
+
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -229,6 +267,17 @@ mod tests {
             Head::default().after(&sealed).to_string(),
             "c6213e42a7c1777248c90799718c8941806bec70dfed229710f6d9117d97d93f"
         );
+    }
+
+    #[test]
+    fn the_bytes_of_all_kinds_stay_as_they_are() {
+        for (kind, byte) in KINDS {
+            assert_eq!((kind.to_byte(), Kind::from_byte(byte)), (byte, kind));
+        }
+        let begin = Record { kind: Kind::SnapshotBegin, payload: Bytes::from_static(&[1]), ..example() };
+        let sealed = codec().seal(&begin, [5; 12]);
+        assert_eq!(hex(&sealed), GOLDEN_BEGIN);
+        assert_eq!(codec().open(&sealed), Ok(begin));
     }
 
     #[test]
@@ -250,7 +299,7 @@ mod tests {
         encode_body(&example(), &mut body);
         body[0] = 2;
         assert_eq!(decode_body(1, body.into()), Err(Unopened::Newer(2)));
-        let other = Record { kind: Kind::Other(3), ..example() };
+        let other = Record { kind: Kind::Other(6), ..example() };
         assert_eq!(codec().open(&codec().seal(&other, [0; 12])), Ok(other));
     }
 

@@ -6,7 +6,27 @@
 //! - Everything else is ignored.
 //!
 //! So duplicates, late copies, other writers and records that overtook each other change nothing, and all readers agree
-//! whatever they read and when. Input: [`Rule::judge`] for each record that could be opened; output: the verdict.
+//! whatever they read and when.
+//!
+//! # Where a log was cut
+//!
+//! A snapshot's records are judged as all others. A log is cut, if at all, at the begin of a snapshot that some reader
+//! judged valid, and read to its valid end. So the first record of a cut log is such a begin, and nothing else may be:
+//!
+//! - Its header holds the epoch and writer that were current, its own seq, and as `prev` the head over all before it:
+//!   with [`Rule::before`] a reader that starts there is in the state in which the other one judged it. From there on both
+//!   judge the same records in the same states, so they agree for ever, and on whether the snapshot is whole.
+//! - It is sealed, so nobody without the state key can have written it. A copy of it, or of an older one, further on in
+//!   the log is judged like any record, and its seq or epoch is behind. A copy counts only where it stands first, and to
+//!   bring it there takes the right to delete all before it, the valid snapshot and the events since: then the journal
+//!   was rolled back, which records cannot tell, and a [`Witness`](super::Witness) can.
+//! - A first record that is no begin, or a snapshot there that turns out torn, is a log that something else cut: an error.
+//!
+//! Within an epoch there is one writer, so (epoch, seq) orders all valid records. A witness of a record that was cut away
+//! accepts a begin that is behind it in this order, and no other. Of a journal that was rolled back *and* claimed with a
+//! higher epoch it can't tell; those who keep their own mark of the head can.
+//!
+//! Input: [`Rule::judge`] for each record that could be opened; output: the verdict.
 //! Pure; knows nothing of payloads.
 
 use super::{
@@ -62,6 +82,21 @@ impl Rule {
             *self = Self { epoch: record.epoch, writer: record.writer, seq: record.seq, head: self.head.after(sealed) };
         }
         verdict
+    }
+
+    /// The state of a reader that has read everything before `begin`, so far as `begin` tells; none if it can't be a
+    /// snapshot's begin. Judging it comes next. Only for the first record of a log that was cut: see the module.
+    pub fn before(begin: &Record) -> Option<Self> {
+        let Record { kind, epoch, writer, seq, prev, .. } = begin;
+        let is_possible = *kind == Kind::SnapshotBegin && *epoch > 0;
+        let seq = seq.checked_sub(1).filter(|_| is_possible)?;
+        Some(Self { epoch: *epoch, writer: *writer, seq, head: *prev })
+    }
+
+    /// How far the journal is: the epoch of the claim that won last (0 before the first), and the last valid record's
+    /// number in it.
+    pub fn progress(&self) -> (u32, u64) {
+        (self.epoch, self.seq)
     }
 
     /// The epoch of the claim that won last; 0 before the first.
@@ -176,7 +211,7 @@ mod tests {
             (1, B, 3, wrong, Ignored(NotCurrent)),
         ];
         for (epoch, writer, seq, prev, expected) in table {
-            for kind in [Kind::Event, Kind::Other(9)] {
+            for kind in [Kind::Event, Kind::SnapshotBegin, Kind::SnapshotPart, Kind::SnapshotEnd, Kind::Other(9)] {
                 let mut log = Log::new();
                 assert_eq!(log.claim(2, A), Claimed);
                 assert_eq!(log.event(2, A, 1), Applied);
@@ -186,6 +221,35 @@ mod tests {
                 assert_eq!(log.read(kind, epoch, writer, seq, prev), expected, "{epoch} {writer} {seq} {prev}");
                 assert_eq!(log.rule == before, expected != Applied);
             }
+        }
+    }
+
+    #[test]
+    fn a_reader_that_starts_at_a_snapshot_judges_as_one_that_read_all_before() {
+        let mut whole = Log::new();
+        assert_eq!(whole.claim(4, A), Claimed);
+        assert_eq!(whole.event(4, A, 1), Applied);
+        let begin = Record {
+            kind: Kind::SnapshotBegin,
+            epoch: 4,
+            writer: A,
+            seq: 2,
+            prev: whole.rule.head(),
+            payload: Bytes::new(),
+        };
+        let mut cut = Rule::before(&begin).expect("a begin");
+        assert_eq!(cut, whole.rule);
+        assert_eq!((cut.judge(&begin, b"begin"), whole.rule.judge(&begin, b"begin")), (Applied, Applied));
+        assert_eq!(cut, whole.rule);
+        assert_eq!(cut.judge(&begin, b"begin"), Ignored(Repeated));
+        let impossible = [
+            Record { kind: Kind::Event, ..begin.clone() },
+            Record { kind: Kind::Claim, ..begin.clone() },
+            Record { seq: 0, ..begin.clone() },
+            Record { epoch: 0, ..begin },
+        ];
+        for record in impossible {
+            assert_eq!(Rule::before(&record), None, "{record:?}");
         }
     }
 

@@ -24,6 +24,14 @@ const ID_CHECK: Duration = Duration::from_secs(30);
 /// How long the reading may stand still for it.
 const ID_LIMIT: Duration = Duration::from_secs(5);
 
+/// What the tail comes upon.
+pub(super) enum Step {
+    /// Records.
+    Fetched(Fetched),
+    /// What was to be read next was cut away. The log reaches from `start` to `end` now, and the reading goes on there.
+    Jumped { start: i64, end: i64 },
+}
+
 pub(super) struct Tail {
     pub(super) cluster: SharedCluster,
     pub(super) topic: String,
@@ -37,7 +45,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Ends when `out` is closed, or with an error that no waiting cures as the last item.
-    pub(super) async fn run(mut self, out: mpsc::Sender<Result<Fetched, Error>>) {
+    pub(super) async fn run(mut self, out: mpsc::Sender<Result<Step, Error>>) {
         let end = tokio::select! {
             biased;
             () = out.closed() => return,
@@ -49,7 +57,7 @@ impl Tail {
         }
     }
 
-    async fn follow(&mut self, out: &mpsc::Sender<Result<Fetched, Error>>) -> Result<(), Error> {
+    async fn follow(&mut self, out: &mpsc::Sender<Result<Step, Error>>) -> Result<(), Error> {
         let mut reader = self.cluster.reader(&self.topic, 0);
         let mut backoff = Backoff::kafka();
         let mut checked = Instant::now();
@@ -64,14 +72,19 @@ impl Tail {
                         checked = Instant::now();
                     }
                     self.position = self.position.max(fetched.next_offset);
-                    if out.send(Ok(fetched)).await.is_err() {
+                    if out.send(Ok(Step::Fetched(fetched))).await.is_err() {
                         return Ok(());
                     }
                 }
                 Err(kafka::Error::OffsetOutOfRange { .. }) => {
                     self.check_id().await?;
-                    if let Some(error) = self.out_of_range(&mut *reader).await {
-                        return Err(error);
+                    if let Some((start, end)) = self.out_of_range(&mut *reader).await? {
+                        self.position = start;
+                        self.replay_end = self.replay_end.max(end);
+                        if out.send(Ok(Step::Jumped { start, end })).await.is_err() {
+                            return Ok(());
+                        }
+                        continue;
                     }
                     sleep(backoff.next((self.random)() as u64)).await;
                 }
@@ -96,21 +109,21 @@ impl Tail {
         if found.id == self.topic_id || found.id == 0 || self.topic_id == 0 {
             return Ok(());
         }
-        let detail = "the topic was deleted and created anew while this controller ran".to_owned();
-        Err(Error::RolledBack { topic: self.topic.clone(), detail })
+        Err(Error::Recreated { topic: self.topic.clone() })
     }
 
-    /// What it means that our offset is not in the log; none while that can't be found out.
-    async fn out_of_range(&self, reader: &mut dyn PartitionReader) -> Option<Error> {
-        let start = reader.offset(At::Earliest).await.ok()?;
-        let end = reader.offset(At::Latest).await.ok()?;
-        let topic = self.topic.clone();
-        if self.position < start {
-            return Some(Error::Truncated { topic, start });
-        }
+    /// Why our offset is not in the log: the log was cut, and begins and ends there; or it shrank, which is an error.
+    /// None while that can't be found out.
+    async fn out_of_range(&self, reader: &mut dyn PartitionReader) -> Result<Option<(i64, i64)>, Error> {
+        // Asked for in this order, so that the end belongs to a log that begins there or later.
+        let Ok(start) = reader.offset(At::Earliest).await else { return Ok(None) };
+        let Ok(end) = reader.offset(At::Latest).await else { return Ok(None) };
         let position = self.position;
+        if position < start {
+            return Ok(Some((start, end)));
+        }
         let detail = format!("it ends at offset {end}, and was read up to {position} before");
-        (position > end).then_some(Error::RolledBack { topic, detail })
+        if position > end { Err(Error::RolledBack { topic: self.topic.clone(), detail }) } else { Ok(None) }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod refusals;
 mod simulation;
+mod snapshots;
 
 use std::{sync::Arc, time::Duration};
 
@@ -69,7 +70,9 @@ async fn replay(events: &mut mpsc::Receiver<Committed>) -> Result<Vec<Bytes>, Er
     loop {
         match next(events).await {
             Committed::Event { payload, .. } => payloads.push(payload),
-            Committed::Claimed { .. } => {}
+            Committed::Claimed { .. } | Committed::SnapshotBegun(_) | Committed::RestoreEnd => {}
+            Committed::Restore(_) => payloads.clear(),
+            Committed::Restored { payload } => payloads.push(payload),
             Committed::CaughtUp => return Ok(payloads),
             Committed::Failed(error) => return Err(error),
         }
@@ -153,7 +156,17 @@ async fn events_that_are_enqueued_keep_their_order_and_share_batches() {
     // Who waits learns why it ends.
     let waiting = within(journal.enqueue("y".into())).await.expect("taken");
     memory.create(TOPIC, 1);
-    assert!(matches!(within(waiting).await, Err(Error::RolledBack { .. })));
+    assert!(matches!(within(waiting).await, Err(Error::Recreated { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_enqueued_counts_though_nobody_waits_for_it() {
+    let cluster = cluster();
+    let journal = lead(&cluster).await;
+    drop(within(journal.enqueue("one".into())).await.expect("taken"));
+    within(journal.append("two".into())).await.expect("appended");
+    let (_journal, mut events) = open(&cluster, None).await;
+    assert_eq!(replay(&mut events).await.expect("replayed"), ["one", "two"]);
 }
 
 #[tokio::test(start_paused = true)]

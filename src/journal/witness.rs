@@ -18,16 +18,19 @@ pub struct Witness {
     pub offset: i64,
     /// The head after it.
     pub head: Head,
+    /// Its number within the epoch; 0 also where that is not known.
+    pub seq: u64,
 }
 
 /// A line that is no witness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a journal's high-water mark; expected `rkj1 TOPIC-ID EPOCH OFFSET HEAD`")]
+#[error("not a journal's high-water mark; expected `rkj2 TOPIC-ID EPOCH OFFSET HEAD SEQ`")]
 pub struct InvalidWitness;
 
 impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rkj1 {:032x} {} {} {}", self.topic_id, self.epoch, self.offset, self.head)
+        let Self { topic_id, epoch, offset, head, seq } = self;
+        write!(f, "rkj2 {topic_id:032x} {epoch} {offset} {head} {seq}")
     }
 }
 
@@ -37,15 +40,19 @@ impl FromStr for Witness {
     fn from_str(line: &str) -> Result<Self, InvalidWitness> {
         let mut words = line.split_ascii_whitespace();
         let mut word = || words.next().ok_or(InvalidWitness);
-        if word()? != "rkj1" {
-            return Err(InvalidWitness);
-        }
+        let has_seq = match word()? {
+            // Written before journals were cut.
+            "rkj1" => false,
+            "rkj2" => true,
+            _ => return Err(InvalidWitness),
+        };
         let topic_id = u128::from_str_radix(word()?, 16).map_err(|_| InvalidWitness)?;
         let epoch = word()?.parse().map_err(|_| InvalidWitness)?;
         let offset = word()?.parse().map_err(|_| InvalidWitness)?;
         let head = parse_head(word()?).ok_or(InvalidWitness)?;
+        let seq = if has_seq { word()?.parse().map_err(|_| InvalidWitness)? } else { 0 };
         match words.next() {
-            None => Ok(Self { topic_id, epoch, offset, head }),
+            None => Ok(Self { topic_id, epoch, offset, head, seq }),
             Some(_) => Err(InvalidWitness),
         }
     }
@@ -84,11 +91,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_witness_survives_its_line(topic_id in any::<u128>(), epoch in any::<u32>(), offset in any::<i64>(), head in any::<[u8; 32]>()) {
-            let witness = Witness { topic_id, epoch, offset, head: Head(head) };
+        fn a_witness_survives_its_line(topic_id in any::<u128>(), epoch in any::<u32>(), offset in any::<i64>(), head in any::<[u8; 32]>(), seq in any::<u64>()) {
+            let witness = Witness { topic_id, epoch, offset, head: Head(head), seq };
             prop_assert_eq!(format!("{witness}\n").parse(), Ok(witness));
             let json = serde_json::to_string(&witness).expect("json");
             prop_assert_eq!(serde_json::from_str::<Witness>(&json).expect("json"), witness);
+        }
+
+        #[test]
+        fn a_witness_of_the_first_version_is_still_read(epoch in any::<u32>(), offset in any::<i64>()) {
+            let head = Head([0xab; 32]);
+            let line = format!("rkj1 {:032x} {epoch} {offset} {head}", 7);
+            prop_assert_eq!(line.parse(), Ok(Witness { topic_id: 7, epoch, offset, head, seq: 0 }));
+            prop_assert_eq!(format!("{line} 1").parse::<Witness>(), Err(InvalidWitness));
         }
 
         #[test]

@@ -156,6 +156,29 @@ impl FaultyCluster {
         self.running().await;
     }
 
+    async fn delete(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Error> {
+        self.running().await;
+        if self.with(|state| state.deny || state.rng.percent(state.faults.deny)) {
+            return Err(Error::Authorization { detail: "delete on the topic".to_owned() });
+        }
+        self.delay().await;
+        if self.fails() {
+            let (lands, late) =
+                self.with(|state| (state.rng.percent(state.faults.lands), state.rng.up_to(state.faults.late)));
+            if lands && !self.with(|state| state.fail) {
+                let (inner, topic) = (self.inner.clone(), topic.to_owned());
+                tokio::spawn(async move {
+                    sleep(late).await;
+                    inner.truncate(&topic, partition, offset).expect("the topic is there");
+                });
+            }
+            return Err(transient("DeleteRecords"));
+        }
+        self.inner.truncate(topic, partition, offset)?;
+        self.delay().await;
+        Ok(())
+    }
+
     /// Whether this call fails.
     fn fails(&self) -> bool {
         self.with(|state| state.fail || state.rng.percent(state.faults.error))
@@ -176,7 +199,10 @@ impl Cluster for FaultyCluster {
     }
 
     fn delete_records<'a>(&'a self, topic: &'a str, partition: i32, offset: i64) -> BoxFuture<'a, Result<(), Error>> {
-        self.inner.delete_records(topic, partition, offset)
+        Box::pin(async move {
+            let delete = timeout(Duration::from_secs(30), self.delete(topic, partition, offset)).await;
+            delete.unwrap_or_else(|_| Err(transient("DeleteRecords")))
+        })
     }
 }
 

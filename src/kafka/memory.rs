@@ -34,6 +34,9 @@ struct Partition {
 struct Log {
     start: i64,
     records: std::collections::VecDeque<Record>,
+    /// What was below `start`: simulations hold what readers make of the rest against the whole.
+    #[cfg(test)]
+    cut: Vec<Record>,
 }
 
 impl Log {
@@ -83,7 +86,11 @@ impl MemoryCluster {
     pub fn truncate(&self, topic: &str, partition: i32, offset: i64) -> Result<(), Error> {
         let partition = self.partition(topic, partition)?;
         let mut log = partition.log();
-        while log.start < offset && log.records.pop_front().is_some() {
+        while log.start < offset
+            && let Some(_cut) = log.records.pop_front()
+        {
+            #[cfg(test)]
+            log.cut.push(_cut);
             log.start += 1;
         }
         Ok(())
@@ -103,6 +110,14 @@ impl MemoryCluster {
         let partition = self.partition(topic, partition)?;
         let log = partition.log();
         Ok(log.start..log.end())
+    }
+
+    /// All records that ever were, from offset 0 on.
+    #[cfg(test)]
+    pub(crate) fn everything(&self, topic: &str, partition: i32) -> Result<Vec<Record>, Error> {
+        let partition = self.partition(topic, partition)?;
+        let log = partition.log();
+        Ok(log.cut.iter().chain(&log.records).cloned().collect())
     }
 
     fn partition(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, Error> {

@@ -16,7 +16,7 @@ use remoting_kafka::kafka::{
 use tokio::task::spawn_blocking;
 
 use crate::{
-    Door, append, doors, logs, read,
+    Door, append, doors, journal, logs, read,
     support::{
         kafka::{
             self,
@@ -43,6 +43,7 @@ async fn one_node_does_what_the_embedded_broker_does_and_more() {
     doors::no_tls_at_a_tls_port_is_named(&door).await;
     logs::records_come_back_as_they_went(&cluster, "one").await;
     logs::many_batches_at_once_all_arrive_once(&cluster, "many").await;
+    journal::a_journal_is_cut_at_a_snapshot_and_goes_on(&cluster, "cut").await;
     logs::topics_are_made_once_and_compared_then(&cluster, 1).await;
     tokens_open(&apache, &door).await;
     client_certificates_open(&apache).await;

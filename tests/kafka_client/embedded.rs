@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::{
-    Door, doors, logs,
+    Door, doors, journal, logs,
     support::{
         certs::Authority,
         ports,
@@ -54,6 +54,12 @@ async fn records_come_back_as_they_went() {
 async fn many_batches_at_once_all_arrive_once() {
     let embedded = start_as("127.0.0.1").await;
     logs::many_batches_at_once_all_arrive_once(&embedded.door.cluster(ADMIN), "many").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_is_cut_at_a_snapshot_and_goes_on() {
+    let embedded = start_as("127.0.0.1").await;
+    journal::a_journal_is_cut_at_a_snapshot_and_goes_on(&embedded.door.cluster(ADMIN), "cut").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ mod support;
 mod apache;
 mod doors;
 mod embedded;
+mod journal;
 mod logs;
 
 use std::time::Duration;

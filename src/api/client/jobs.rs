@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Client, ClientError};
 use crate::{
     api::{
-        MAX_JSON,
+        ApiError, Code, MAX_JSON,
         jobs::{AskedBy, CancelJob, JobInfo, JobList, JobQuery, SetDeadline, SubmitJob},
         logs::{LogItem, LogQuery},
     },
@@ -110,12 +110,15 @@ pub struct LogReceiver {
 }
 
 impl LogReceiver {
-    /// The next item; `None` after [`LogItem::Done`] or [`LogItem::Failed`]. [`LogItem::Idle`] is passed over. Cancel-safe. An error says that the
-    /// answer broke: ask again from where you are.
+    /// The next item; `None` after [`LogItem::Done`]. [`LogItem::Idle`] is passed over, and [`LogItem::Failed`] is an error of
+    /// the controller's. Cancel-safe. Another error says that the answer broke: ask again from where you are.
     pub async fn next(&mut self) -> Result<Option<LogItem>, ClientError> {
         while !self.done {
             if let Some(item) = self.take()? {
-                self.done = matches!(item, LogItem::Done(_) | LogItem::Failed(_));
+                self.done = matches!(item, LogItem::Done(_));
+                if let LogItem::Failed(why) = item {
+                    return Err(ApiError::new(Code::Internal, why).into());
+                }
                 if item != LogItem::Idle {
                     return Ok(Some(item));
                 }

@@ -100,7 +100,8 @@ impl Place {
                 }
             }
             LogItem::Done(job) => out.push_back(LogItem::Done(job)),
-            LogItem::Idle => (),
+            // The receiver makes an error of the latter.
+            LogItem::Idle | LogItem::Failed(_) => (),
         }
     }
 

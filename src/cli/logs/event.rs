@@ -100,7 +100,7 @@ impl Events {
                 };
                 out.extend_from_slice(&Event::StreamEnd { stream: *stream, total: *total, digest }.line());
             }
-            LogItem::Done(_) | LogItem::Idle => (),
+            LogItem::Done(_) | LogItem::Idle | LogItem::Failed(_) => (),
         }
         out.freeze()
     }

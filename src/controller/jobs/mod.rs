@@ -36,7 +36,7 @@ use super::{
     scheduler::{self, Action, Now, Order, Scheduler},
 };
 use crate::{
-    api::{Agent, AgentState},
+    api::{Agent, AgentState, JobCounts},
     bytelog::{JobKey, JobSecret},
     clock,
     id::AgentName,
@@ -142,6 +142,18 @@ impl Jobs {
             agent.drained = view.drained;
             agent.slots = view.slots;
             agent.jobs = view.jobs.try_into().unwrap_or(u32::MAX);
+        }
+    }
+
+    /// How many jobs are in which state.
+    pub fn counts(&self) -> JobCounts {
+        let counts = self.lock().scheduler.counts();
+        let number = |count: usize| count.try_into().unwrap_or(u32::MAX);
+        JobCounts {
+            queued: number(counts.queued),
+            assigned: number(counts.assigned),
+            running: number(counts.running),
+            ended: number(counts.ended),
         }
     }
 

@@ -1,7 +1,9 @@
-//! A model check: two or three controllers claim, append, stand still, crash and come back over a bad network, under
-//! paused time, one seed a schedule. A failing seed is printed; make it a named test.
+//! A model check: two or three controllers claim, append, write snapshots, cut the log, stand still, crash and come back
+//! over a bad network, while somebody copies old records to the end; under paused time, one seed a schedule. A failing seed
+//! is printed; make it a named test.
 //!
-//! What is held against the journal: every reader folds the same events; an append that returned `Ok` is in the fold
+//! What is held against the journal: every reader, wherever the log began when it came, folds the same events as one that
+//! reads all that ever was in the log; an append that returned `Ok` is in the fold
 //! exactly once, in its place; none that returned a definite error is; nothing of an epoch counts behind a later claim;
 //! and no append that started after another's claim was won returns `Ok`.
 
@@ -12,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -20,7 +23,7 @@ use tokio::{
 
 use super::{LONG, MemoryCluster, TOPIC, calm, cluster, key};
 use crate::{
-    journal::{Committed, Error, Journal, Random, Witness},
+    journal::{Committed, Error, Journal, Random, Snapshot, Witness, feed::Feed, record::Codec, replica::Replica},
     kafka::{
         self,
         faulty::{self, Faults, FaultyCluster, Rng},
@@ -32,6 +35,26 @@ const SCHEDULES: u64 = 600;
 
 /// What one reader makes of the log: claims as events without a payload.
 type Fold = Vec<(u32, u64, Option<u64>)>;
+
+/// A fold's state, as a snapshot holds it.
+fn payloads(fold: &Fold) -> Vec<Bytes> {
+    fold.iter().map(|entry| postcard::to_stdvec(entry).expect("encoded").into()).collect()
+}
+
+/// Applies what a reader is handed.
+fn apply(fold: &mut Fold, committed: Committed) {
+    match committed {
+        Committed::Claimed { epoch, .. } => fold.push((epoch, 0, None)),
+        Committed::Event { epoch, seq, payload, .. } => {
+            let payload = u64::from_be_bytes(payload[..8].try_into().expect("8 bytes"));
+            fold.push((epoch, seq, Some(payload)));
+        }
+        Committed::Restore(_) => fold.clear(),
+        Committed::Restored { payload } => fold.push(postcard::from_bytes(&payload).expect("decoded")),
+        Committed::CaughtUp | Committed::SnapshotBegun(_) | Committed::RestoreEnd => {}
+        Committed::Failed(error) => panic!("the journal failed: {error}"),
+    }
+}
 
 /// What all controllers of a schedule did.
 #[derive(Default)]
@@ -45,6 +68,10 @@ struct World {
     refused: Mutex<Vec<u64>>,
     /// Appends whose writer met a record of its own that it had given up.
     diverged: AtomicU64,
+    /// Snapshots that are whole, and that are not; readers that started at one.
+    snapshots: AtomicU64,
+    torn: AtomicU64,
+    restored: AtomicU64,
 }
 
 fn random(seed: u64) -> impl Fn() -> Random + Sync {
@@ -59,42 +86,94 @@ fn random(seed: u64) -> impl Fn() -> Random + Sync {
 struct Process {
     journal: Journal,
     fold: watch::Receiver<Fold>,
+    /// Its end ends the journal.
+    _folding: JoinSet<()>,
 }
 
-async fn start(cluster: &FaultyCluster, witness: Option<Witness>, seed: u64) -> Process {
+async fn start(world: &Arc<World>, cluster: &FaultyCluster, witness: Option<Witness>, seed: u64) -> Process {
     let opened = Journal::open_with(cluster.shared(), TOPIC, key(), witness, &random(seed)).await;
     let (journal, events) = opened.expect("opened");
     let (folded, fold) = watch::channel(Fold::new());
-    tokio::spawn(fold_events(events, folded));
-    Process { journal, fold }
+    let mut folding = JoinSet::new();
+    folding.spawn(fold_events(world.clone(), journal.clone(), events, folded, Rng(seed)));
+    Process { journal, fold, _folding: folding }
 }
 
-async fn fold_events(mut events: mpsc::Receiver<Committed>, fold: watch::Sender<Fold>) {
+async fn fold_events(
+    world: Arc<World>,
+    journal: Journal,
+    mut events: mpsc::Receiver<Committed>,
+    fold: watch::Sender<Fold>,
+    mut rng: Rng,
+) {
     while let Some(event) = events.recv().await {
-        fold.send_modify(|fold| match event {
-            Committed::Claimed { epoch, .. } => fold.push((epoch, 0, None)),
-            Committed::Event { epoch, seq, payload, .. } => {
-                let payload = u64::from_be_bytes(payload[..8].try_into().expect("8 bytes"));
-                fold.push((epoch, seq, Some(payload)));
+        match event {
+            Committed::SnapshotBegun(snapshot) => {
+                let part_bytes = 1 + rng.below(400) as usize;
+                let writing = write(world.clone(), journal.clone(), snapshot, payloads(&fold.borrow()), part_bytes);
+                let bound = if rng.percent(20) { rng.up_to(Duration::from_secs(5)) } else { LONG };
+                tokio::spawn(timeout(bound, writing));
             }
-            Committed::CaughtUp => {}
-            Committed::Failed(error) => panic!("the journal failed: {error}"),
-        });
+            Committed::Restore(_) => {
+                world.restored.fetch_add(1, Relaxed);
+                fold.send_modify(|fold| apply(fold, event));
+            }
+            _ => fold.send_modify(|fold| apply(fold, event)),
+        }
+    }
+}
+
+async fn write(world: Arc<World>, journal: Journal, snapshot: Snapshot, state: Vec<Bytes>, part_bytes: usize) {
+    match journal.write_parts(snapshot, state, part_bytes).await {
+        Ok(()) => {
+            world.snapshots.fetch_add(1, Relaxed);
+            // Whatever comes of it.
+            let _ = journal.cut().await;
+        }
+        Err(
+            Error::Torn
+            | Error::Closed
+            | Error::NotLeader
+            | Error::Superseded { .. }
+            | Error::Diverged { .. }
+            | Error::Kafka(kafka::Error::Authorization { .. }),
+        ) => {
+            world.torn.fetch_add(1, Relaxed);
+        }
+        Err(error) => panic!("snapshot: {error}"),
+    }
+}
+
+/// Copies records that were there once to the log's end, as anybody may who can write to the topic.
+async fn replay(memory: MemoryCluster, mut rng: Rng) {
+    loop {
+        sleep(rng.up_to(Duration::from_secs(20))).await;
+        let all = memory.everything(TOPIC, 0).expect("the topic is there");
+        let first = rng.below(all.len() as u64) as usize;
+        let most = if rng.percent(30) { 200 } else { 10 };
+        let count = 1 + rng.below(most) as usize;
+        let copies = all.into_iter().skip(first).take(count).collect();
+        memory.append(TOPIC, 0, copies).expect("the topic is there");
     }
 }
 
 /// One controller's life: steps drawn from its seed.
-async fn live(world: Arc<World>, cluster: FaultyCluster, mut rng: Rng) -> Process {
-    let mut process = start(&cluster, None, rng.next()).await;
+async fn live(world: Arc<World>, cluster: FaultyCluster, mut rng: Rng) -> Vec<Process> {
+    let mut process = start(&world, &cluster, None, rng.next()).await;
+    let mut others = Vec::new();
     let mut appends = JoinSet::new();
     for step in 0..10 + rng.below(15) {
         // Most begin with a claim.
-        match if step == 0 { rng.below(3) } else { rng.below(10) } {
+        match if step == 0 { rng.below(3) } else { rng.below(13) } {
             0 | 1 => {
                 let bound = rng.up_to(Duration::from_secs(20));
-                if let Ok(claimed) = timeout(bound, process.journal.claim()).await {
+                let above = if rng.percent(10) { world.won.load(Relaxed) + 2 } else { 0 };
+                if let Ok(claimed) = timeout(bound, process.journal.claim_above(above)).await {
                     match claimed {
-                        Ok(epoch) => world.won.fetch_max(epoch, Relaxed),
+                        Ok(epoch) => {
+                            assert!(epoch > above, "claimed {epoch}, and was to exceed {above}");
+                            world.won.fetch_max(epoch, Relaxed)
+                        }
                         Err(Error::Kafka(kafka::Error::Authorization { .. })) => continue,
                         Err(error) => panic!("claim: {error}"),
                     };
@@ -115,8 +194,11 @@ async fn live(world: Arc<World>, cluster: FaultyCluster, mut rng: Rng) -> Proces
                 appends.abort_all();
                 let seen = process.journal.head();
                 drop(process);
-                process = start(&cluster, Some(seen), rng.next()).await;
+                process = start(&world, &cluster, Some(seen), rng.next()).await;
             }
+            9 | 10 => drop(timeout(rng.up_to(Duration::from_secs(3)), process.journal.begin_snapshot()).await),
+            11 => drop(timeout(rng.up_to(Duration::from_secs(40)), process.journal.cut()).await),
+            12 if others.len() < 2 => others.push(start(&world, &cluster, None, rng.next()).await),
             _ => sleep(rng.up_to(Duration::from_secs(5))).await,
         }
         sleep(rng.up_to(Duration::from_millis(300))).await;
@@ -126,7 +208,8 @@ async fn live(world: Arc<World>, cluster: FaultyCluster, mut rng: Rng) -> Proces
             assert!(error.is_cancelled(), "{error}");
         }
     }
-    process
+    others.push(process);
+    others
 }
 
 async fn append(world: Arc<World>, journal: Journal, bound: Option<Duration>) {
@@ -164,6 +247,10 @@ struct Tally {
     claims: usize,
     ignored: u64,
     diverged: u64,
+    snapshots: u64,
+    torn: u64,
+    restored: u64,
+    cut: usize,
 }
 
 impl Tally {
@@ -173,6 +260,10 @@ impl Tally {
         self.claims += other.claims;
         self.ignored += other.ignored;
         self.diverged += other.diverged;
+        self.snapshots += other.snapshots;
+        self.torn += other.torn;
+        self.restored += other.restored;
+        self.cut += other.cut;
     }
 }
 
@@ -197,10 +288,15 @@ async fn schedule(seed: u64) -> Tally {
     for cluster in &clusters {
         lives.spawn(live(world.clone(), cluster.clone(), Rng(rng.next())));
     }
-    let mut processes = Vec::new();
-    while let Some(process) = lives.join_next().await {
-        processes.push(process.expect("no panic"));
+    let mut replays = JoinSet::new();
+    if rng.percent(50) {
+        replays.spawn(replay(memory.clone(), Rng(rng.next())));
     }
+    let mut processes = Vec::new();
+    while let Some(life) = lives.join_next().await {
+        processes.extend(life.expect("no panic"));
+    }
+    replays.shutdown().await;
     sleep(faults.late).await;
     for cluster in &clusters {
         cluster.change(|faults| *faults = Faults { max_batch: faults.max_batch, ..calm() });
@@ -209,15 +305,27 @@ async fn schedule(seed: u64) -> Tally {
     settle(&world, &memory, &mut processes).await
 }
 
+/// Claims, and appends a payload that nobody else has, which is returned.
+async fn take_over(journal: &Journal) -> u64 {
+    for end in (u64::MAX - 10..u64::MAX).rev() {
+        timeout(LONG, journal.claim()).await.expect("in time").expect("claimed");
+        match timeout(LONG, journal.append(end.to_be_bytes().to_vec().into())).await.expect("in time") {
+            Ok(_) => return end,
+            // Another's cut overtook it, or a claim that nobody waits for any more.
+            Err(Error::Diverged { .. } | Error::Superseded { .. }) => {}
+            Err(error) => panic!("append: {error}"),
+        }
+    }
+    panic!("it can't take over")
+}
+
 /// The network is good again: one controller takes over, all read up to its last event, and what they have is compared.
-async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Process>) -> Tally {
-    let last = &processes[0].journal;
-    timeout(LONG, last.claim()).await.expect("in time").expect("claimed");
-    let end = u64::MAX;
-    timeout(LONG, last.append(end.to_be_bytes().to_vec().into())).await.expect("in time").expect("appended");
+async fn settle(world: &Arc<World>, memory: &MemoryCluster, processes: &mut Vec<Process>) -> Tally {
+    let last = processes.last().expect("one at least").journal.clone();
+    let end = take_over(&last).await;
     let witness = last.head();
     let good = FaultyCluster::new(memory, calm(), 0);
-    processes.push(start(&good, Some(witness), 0).await);
+    processes.push(start(world, &good, Some(witness), 0).await);
     let fresh = processes.last().expect("pushed").journal.clone();
     let mut folds = Vec::new();
     for process in processes {
@@ -225,8 +333,10 @@ async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Proce
         let fold = timeout(LONG, process.fold.wait_for(ended)).await.expect("in time").expect("alive");
         folds.push(fold.clone());
     }
+    let all = memory.everything(TOPIC, 0).expect("the topic is there");
+    let whole = fold_all(&all);
     for fold in &folds {
-        assert_eq!(fold, &folds[0], "two readers differ");
+        assert_eq!(fold, &whole, "a reader differs from one that reads everything");
     }
     check(world, &folds[0]);
     Tally {
@@ -235,7 +345,26 @@ async fn settle(world: &World, memory: &MemoryCluster, processes: &mut Vec<Proce
         claims: folds[0].iter().filter(|event| event.2.is_none()).count(),
         ignored: fresh.ignored(),
         diverged: world.diverged.load(Relaxed),
+        snapshots: world.snapshots.load(Relaxed),
+        torn: world.torn.load(Relaxed),
+        restored: world.restored.load(Relaxed),
+        cut: all.len() - memory.range(TOPIC, 0).expect("the topic is there").count(),
     }
+}
+
+/// Folds a whole log by the rule alone, without a network.
+fn fold_all(records: &[kafka::Record]) -> Fold {
+    let (mut replica, mut feed) = (Replica::new(TOPIC, 1, Codec::new(&key(), TOPIC), 0, None), Feed::new(TOPIC));
+    let mut fold = Fold::new();
+    for (offset, record) in (0..).zip(records) {
+        if let Some(valid) = replica.read(offset, &record.value).expect("readable") {
+            feed.read(&valid, offset, false).expect("readable");
+        }
+        while let Some(committed) = feed.next() {
+            apply(&mut fold, committed);
+        }
+    }
+    fold
 }
 
 fn check(world: &World, fold: &Fold) {
@@ -247,8 +376,9 @@ fn check(world: &World, fold: &Fold) {
             (epoch, next) = (of, 1);
             continue;
         };
-        assert_eq!((of, seq), (epoch, next), "an event counts out of its turn");
-        next += 1;
+        // Snapshots' records have numbers too.
+        assert!(of == epoch && seq >= next, "event {seq} of {of} counts out of its turn, {next} of {epoch}");
+        next = seq + 1;
         assert_eq!(seqs.insert(payload, seq), None, "payload {payload} counts twice");
     }
     for (payload, seq) in world.appended.lock().expect("no holder panics").iter() {
@@ -271,6 +401,8 @@ fn whatever_the_network_does_all_readers_agree_and_what_was_confirmed_counts_onc
     let enough = SCHEDULES as usize;
     assert!(tally.confirmed > 5 * enough && tally.refused > enough && tally.claims > 2 * enough, "{tally:?}");
     assert!(tally.ignored > 5 * SCHEDULES && tally.diverged > 0, "{tally:?}");
+    assert!(tally.snapshots > SCHEDULES && tally.torn > SCHEDULES / 4, "{tally:?}");
+    assert!(tally.restored > SCHEDULES && tally.cut > 10 * enough, "{tally:?}");
 }
 
 #[test]
