@@ -1,26 +1,39 @@
-//! How long a controller takes to read its journal: a snapshot and a million events behind it, on a log in memory.
+//! How long a controller takes to read its journal: a snapshot and a million events behind it, on a log in memory or on
+//! the embedded broker.
 //!
 //! ```text
-//! cargo run --release --example journal_start [EVENTS] [PAYLOADS IN THE SNAPSHOT]
+//! cargo run --release --example journal_start memory|broker [EVENTS] [PAYLOADS IN THE SNAPSHOT]
 //! ```
+
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use remoting_kafka::{
+    broker,
     journal::{Committed, Journal, StateKey},
-    kafka::memory::MemoryCluster,
+    kafka::{self, KafkaCluster, Prefix, SharedCluster, memory::MemoryCluster, topics},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{net::TcpListener, sync::mpsc, time::Instant};
 
 const TOPIC: &str = "rk.journal";
 
 #[tokio::main]
 async fn main() {
-    let mut numbers = std::env::args().skip(1).map(|number| number.parse::<usize>().expect("a number"));
+    let mut words = std::env::args().skip(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster: SharedCluster = match words.next().as_deref() {
+        None | Some("memory") => {
+            let cluster = MemoryCluster::new();
+            cluster.create(TOPIC, 1);
+            Arc::new(cluster)
+        }
+        Some("broker") => Arc::new(embedded(folder.path()).await),
+        Some(other) => panic!("{other} is neither memory nor broker"),
+    };
+    let mut numbers = words.map(|number| number.parse::<usize>().expect("a number"));
     let (events, payloads) = (numbers.next().unwrap_or(1_000_000), numbers.next().unwrap_or(100_000));
-    let cluster = MemoryCluster::new();
-    cluster.create(TOPIC, 1);
 
     let (journal, mut committed) = open(&cluster).await;
     journal.claim().await.expect("claimed");
@@ -71,6 +84,16 @@ async fn main() {
     }
 }
 
-async fn open(cluster: &MemoryCluster) -> (Journal, mpsc::Receiver<Committed>) {
-    Journal::open(Arc::new(cluster.clone()), TOPIC, StateKey::new([7; 32]), None).await.expect("opened")
+async fn embedded(folder: &std::path::Path) -> KafkaCluster {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let brokers = vec![socket.local_addr().expect("bound").to_string()];
+    let config = broker::Config { data: folder.to_owned(), ..broker::Config::default() };
+    tokio::spawn(broker::run(socket, config, std::future::pending()));
+    let cluster = KafkaCluster::new(kafka::Config { brokers, ..kafka::Config::default() }).expect("settings");
+    topics::ensure(&cluster, &"rk".parse::<Prefix>().expect("a prefix"), 1).await.expect("topics");
+    cluster
+}
+
+async fn open(cluster: &SharedCluster) -> (Journal, mpsc::Receiver<Committed>) {
+    Journal::open(cluster.clone(), TOPIC, StateKey::new([7; 32]), None).await.expect("opened")
 }

@@ -186,6 +186,26 @@ async fn a_second_claim_supersedes_the_first_and_nothing_of_it_counts_any_more()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_above_ones_own_epoch_leaves_open_what_becomes_of_what_is_under_way() {
+    let memory = cluster();
+    let faulty = FaultyCluster::new(&memory, calm(), 1);
+    let (journal, events) = Journal::open(faulty.shared(), TOPIC, key(), None).await.expect("opened");
+    drain(events);
+    assert_eq!(within(journal.claim_above(0)).await.expect("claimed"), 1);
+    assert_eq!(within(journal.claim_above(0)).await.expect("it leads"), 1);
+    let under_way = within(journal.enqueue("one".into())).await.expect("taken");
+    let (answer, epoch) = tokio::join!(within(under_way), within(journal.claim_above(5)));
+    assert_eq!(epoch.expect("claimed"), 6);
+    assert!(matches!(answer, Err(Error::Diverged { epoch: 1 })), "{answer:?}");
+    within(journal.append("two".into())).await.expect("appended");
+    let (_journal, mut events) = open(&memory, None).await;
+    let payloads = replay(&mut events).await.expect("replayed");
+    assert_eq!(payloads.last().expect("not empty"), "two");
+    let error = within(journal.claim_above(u32::MAX)).await.expect_err("none is left");
+    assert!(matches!(error, Error::EpochsExhausted), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_of_others_and_copies_change_nothing() {
     let cluster = cluster();
     let journal = lead(&cluster).await;
