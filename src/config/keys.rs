@@ -198,6 +198,13 @@ keys! {
     /// Start on an older journal.
     ACCEPT_ROLLBACK = controller("accept-rollback", "").switch()
         .help("Start although the journal holds less than this machine has seen");
+    /// When a job of an agent that is away is given up.
+    LOST_AFTER = controller("lost-after", "DURATION")
+        .help("Jobs are lost whose agent is unreachable for so long while Kafka works [default: never]");
+    /// How long ended jobs are remembered.
+    KEEP_JOBS_FOR = controller("keep-jobs-for", "DURATION").help("How long ended jobs are remembered [default: 30 days]");
+    /// How many ended jobs are remembered.
+    KEEP_JOBS = controller("keep-jobs", "N").help("How many ended jobs are remembered at most [default: 10000]");
 
     /// Who the agent is.
     CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
