@@ -1,6 +1,6 @@
 //! Keeps a session with the controller, and stops when told to.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -9,11 +9,15 @@ use tokio::{
 
 use super::{
     Config, Error, Exit,
+    environment::Environment,
     executor::{Executor, Phase},
-    host, starts,
+    host,
+    jobs::{self, Jobs},
+    starts,
 };
 use crate::{
     backoff::Backoff,
+    id::AgentName,
     kafka::{self, SharedCluster},
     link::{self, AgentSession, Credential, Dialer, LinkError, Profile},
 };
@@ -43,9 +47,11 @@ pub async fn run(
     }
     let name = credential.name.clone();
     let dir = config.data.join("agent").join(name.as_str());
-    let starts = starts::count(&dir, host::clock()).map_err(|error| Error::Data { dir, error })?;
+    let starts = starts::count(&dir, host::clock()).map_err(|error| Error::Data { dir: dir.clone(), error })?;
     let labels = host::labels(&config.labels);
-    let executor = Executor::new(&config, &name, &labels);
+    let jobs =
+        jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;
+    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()));
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
     let dialer = tokio::select! {
         biased;
@@ -58,7 +64,7 @@ pub async fn run(
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
         let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), &mut streams, closing.subscribe()));
-        let mut stop = pin!(stop(&mut stops, &executor));
+        let mut stop = pin!(stop(&mut stops, &executor, &jobs));
         tokio::select! {
             biased;
             exit = &mut stop => {
@@ -84,6 +90,28 @@ pub async fn run(
         dialer.close().await;
     }
     outcome
+}
+
+/// What takes jobs, and goes on with those that were left.
+fn jobs(
+    config: &Config,
+    dir: &Path,
+    name: &AgentName,
+    labels: &BTreeMap<String, String>,
+    cluster: &SharedCluster,
+) -> std::io::Result<Jobs> {
+    // What is started must be found from any directory.
+    let dir = std::path::absolute(dir)?;
+    let settings = jobs::Settings {
+        jobs: dir.join("jobs"),
+        work: dir.join("work"),
+        mark: dir.join("mark"),
+        topic: config.link.prefix.logs(),
+        slots: config.slots,
+        launcher: config.launcher.clone(),
+        environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
+    };
+    Jobs::new(settings, cluster.clone())
 }
 
 /// Opens the link, trying until Kafka is there.
@@ -174,10 +202,11 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Follows the requests to stop; ends when nothing runs any more, or need not be waited for.
-async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor) -> Exit {
+async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor, jobs: &Jobs) -> Exit {
     asked(stops).await;
     tracing::info!("stopping: nothing new is taken, {} running; stop again to end them", executor.running());
     executor.advance(Phase::Draining);
+    jobs.drain();
     tokio::select! {
         biased;
         () = executor.idle() => return Exit::Drained,

@@ -14,6 +14,7 @@ mod exec;
 mod executor;
 mod group;
 mod host;
+mod jobs;
 mod meeting;
 mod orders;
 mod pump;
@@ -54,6 +55,10 @@ pub struct Config {
     pub max_execs: usize,
     /// How long processes have between SIGTERM and SIGKILL when the agent is stopped. Default 10 s.
     pub grace: Duration,
+    /// How many jobs run at once. Default: as many as the machine has processors.
+    pub slots: u32,
+    /// What starts the shims of jobs. Default: this program.
+    pub launcher: shim::Launcher,
     /// What ends the processes of an agent that was killed. Default none: then they may survive a SIGKILL of the agent.
     pub warden: Option<warden::Program>,
     /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
@@ -70,6 +75,8 @@ impl Default for Config {
             environment: Vec::new(),
             max_execs: 256,
             grace: Duration::from_secs(10),
+            slots: std::thread::available_parallelism().map_or(1, |n| n.get().try_into().unwrap_or(u32::MAX)),
+            launcher: shim::Launcher::ourselves(),
             warden: None,
             dumpable: false,
         }

@@ -33,12 +33,16 @@ impl Settings {
             let number = text.parse().ok().filter(|n| *n > 0);
             number.ok_or_else(|| format!("{text:?} is no number of processes; use 1 or more"))
         })?;
+        let slots = self.convert(&keys::SLOTS, |text| {
+            text.parse().map_err(|_| format!("{text:?} is no number of jobs; use 0 or more"))
+        })?;
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
             labels,
             work_dir: self.path(&keys::WORK),
             environment: self.environment().variables(),
+            slots: slots.unwrap_or(default.slots),
             max_execs: max_execs.unwrap_or(default.max_execs),
             ..Config::default()
         })

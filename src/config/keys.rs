@@ -212,6 +212,8 @@ keys! {
     LABEL = agent("label", "KEY=VALUE,…").many().help("Labels besides os, arch and hostname; may be repeated");
     /// Bound on concurrent executions.
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
+    /// Jobs at once.
+    SLOTS = agent("slots", "N").help("Jobs that run at once [default: as many as there are processors]");
     /// Where commands start.
     WORK = agent("work", "DIR").help("Where commands run that name no --cwd [default: where the agent started]");
 
