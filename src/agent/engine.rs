@@ -12,12 +12,13 @@ use super::{
     environment::Environment,
     executor::{Executor, Phase},
     host,
-    jobs::{self, Jobs},
+    jobs::{self, Hooks, Jobs},
     starts,
 };
 use crate::{
     backoff::Backoff,
     id::AgentName,
+    job::Cancel,
     kafka::{self, SharedCluster},
     link::{self, AgentSession, Credential, Dialer, LinkError, Profile},
 };
@@ -53,6 +54,7 @@ pub async fn run(
         jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;
     let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()));
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
+    jobs.hook("agent-startup").await;
     let dialer = tokio::select! {
         biased;
         () = asked(&mut stops) => return Ok(Exit::Drained),
@@ -64,7 +66,8 @@ pub async fn run(
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
         let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), &mut streams, closing.subscribe()));
-        let mut stop = pin!(stop(&mut stops, &executor, &jobs));
+        let mut stop = pin!(stop(&mut stops, &executor, &jobs, config.wait_for_jobs));
+        let mut retire = pin!(retire(&config, &executor, &jobs));
         tokio::select! {
             biased;
             exit = &mut stop => {
@@ -72,6 +75,11 @@ pub async fn run(
                 if exit != Exit::Killed {
                     tokio::time::timeout(FAREWELL, sessions).await.ok();
                 }
+                (Ok(exit), exit)
+            }
+            exit = &mut retire => {
+                closing.send_replace(true);
+                tokio::time::timeout(FAREWELL, sessions).await.ok();
                 (Ok(exit), exit)
             }
             error = &mut sessions => {
@@ -86,6 +94,9 @@ pub async fn run(
         }
     };
     executor.kill_all();
+    if end != Exit::Killed {
+        jobs.hook("agent-shutdown").await;
+    }
     if end != Exit::Killed {
         dialer.close().await;
     }
@@ -107,7 +118,9 @@ fn jobs(
         work: dir.join("work"),
         mark: dir.join("mark"),
         topic: config.link.prefix.logs(),
-        slots: config.slots,
+        // The second would be one too many.
+        slots: if config.one_shot { config.slots.min(1) } else { config.slots },
+        hooks: Hooks { dir: config.hooks.clone() },
         launcher: config.launcher.clone(),
         environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
     };
@@ -202,26 +215,57 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Follows the requests to stop; ends when nothing runs any more, or need not be waited for.
-async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor, jobs: &Jobs) -> Exit {
+async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor, jobs: &Jobs, wait: bool) -> Exit {
     asked(stops).await;
     tracing::info!("stopping: nothing new is taken, {} running; stop again to end them", executor.running());
     executor.advance(Phase::Draining);
     jobs.drain();
+    // Jobs go on under their shims, unless they are to be waited for.
+    let idle = async || {
+        executor.idle().await;
+        if wait {
+            jobs.settled().await;
+        }
+    };
     tokio::select! {
         biased;
-        () = executor.idle() => return Exit::Drained,
+        () = idle() => return Exit::Drained,
         () = asked(stops) => {}
     }
     tracing::info!("stopping: {} running are ended; stop again to kill them", executor.running());
     executor.advance(Phase::Cancelling);
+    if wait {
+        jobs.cancel_all(Cancel::default());
+    }
     tokio::select! {
         biased;
-        () = executor.idle() => Exit::Cancelled,
+        () = idle() => Exit::Cancelled,
         () = asked(stops) => {
             executor.kill_all();
             Exit::Killed
         }
     }
+}
+
+/// Ends when the agent has done what it was started for.
+async fn retire(config: &Config, executor: &Executor, jobs: &Jobs) -> Exit {
+    let never = std::future::pending::<()>;
+    tokio::select! {
+        () = async { if config.one_shot { jobs.begun().await } else { never().await } } => {
+            tracing::info!("this agent takes one job, and has it");
+        }
+        () = async { match config.idle_exit { Some(patience) => jobs.idle_for(patience).await, None => never().await } } => {
+            tracing::info!("stopping: there was nothing to do");
+        }
+        () = async { match config.max_uptime { Some(most) => tokio::time::sleep(most).await, None => never().await } } => {
+            tracing::info!("stopping: this agent is old enough");
+        }
+    }
+    jobs.drain();
+    jobs.settled().await;
+    executor.advance(Phase::Draining);
+    executor.idle().await;
+    Exit::Drained
 }
 
 async fn asked(stops: &mut mpsc::Receiver<()>) {

@@ -43,6 +43,11 @@ impl Settings {
             work_dir: self.path(&keys::WORK),
             environment: self.environment().variables(),
             slots: slots.unwrap_or(default.slots),
+            hooks: self.path(&keys::HOOKS),
+            one_shot: self.switch(&keys::ONE_SHOT)?,
+            idle_exit: self.duration(&keys::IDLE_EXIT)?,
+            max_uptime: self.duration(&keys::MAX_UPTIME)?,
+            wait_for_jobs: self.switch(&keys::WAIT_FOR_JOBS)?,
             max_execs: max_execs.unwrap_or(default.max_execs),
             ..Config::default()
         })

@@ -214,6 +214,18 @@ keys! {
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
     /// Jobs at once.
     SLOTS = agent("slots", "N").help("Jobs that run at once [default: as many as there are processors]");
+    /// Programs around jobs.
+    HOOKS = agent("hooks", "DIR")
+        .help("Programs that run around jobs: agent-startup, agent-shutdown, pre-job, post-job, on-cancel");
+    /// One job.
+    ONE_SHOT = agent("one-shot", "").switch().help("Take one job, wait for its end, and stop");
+    /// No job.
+    IDLE_EXIT = agent("idle-exit", "DURATION").help("Stop when nothing ran for so long");
+    /// Old age.
+    MAX_UPTIME = agent("max-uptime", "DURATION").help("Take no jobs after so long, wait for those that run, and stop");
+    /// What a stop means for jobs.
+    WAIT_FOR_JOBS = agent("wait-for-jobs", "").switch()
+        .help("When told to stop wait for jobs, instead of leaving them to the next agent");
     /// Where commands start.
     WORK = agent("work", "DIR").help("Where commands run that name no --cwd [default: where the agent started]");
 

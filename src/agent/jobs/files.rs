@@ -1,6 +1,6 @@
 //! What the agent itself keeps in an attempt's directory.
 
-use std::path::PathBuf;
+use std::{os::unix::fs::OpenOptionsExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::{
         shim::{RecordError, record},
     },
     bytelog::Acked,
-    job::{Cancel, Hidden, LogFormat, Outcome, Workspace},
+    job::{Hidden, LogFormat, Outcome, Workspace},
     private_file::PrivateFileError,
 };
 
@@ -25,8 +25,8 @@ pub struct Ticket {
     pub format: LogFormat,
     /// What becomes of the work directory.
     pub workspace: Workspace,
-    /// How it is ended.
-    pub cancel: Cancel,
+    /// What people call the job.
+    pub name: Option<String>,
 }
 
 /// An end that no shim tells.
@@ -80,6 +80,26 @@ impl Files<'_> {
     /// Forgets how far output was shipped.
     pub fn forget_shipped(&self) {
         let _ = std::fs::remove_file(self.path("shipped"));
+    }
+
+    /// What the agent itself says about the attempt: the system stream.
+    pub fn notes(&self) -> Vec<u8> {
+        std::fs::read(self.path("notes")).unwrap_or_default()
+    }
+
+    /// Adds to what the agent says. That it can't be written costs no more than the note.
+    pub fn note(&self, bytes: &[u8]) {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new();
+        let file = file.append(true).create(true).mode(0o600).open(self.path("notes"));
+        if let Err(error) = file.and_then(|mut file| file.write_all(bytes)) {
+            tracing::debug!("{}: {error}", self.path("notes").display());
+        }
+    }
+
+    /// True once: what follows an attempt's end is done by one agent only.
+    pub fn begin_after(&self) -> bool {
+        std::fs::OpenOptions::new().write(true).create_new(true).open(self.path("after")).is_ok()
     }
 
     /// A file of this name.

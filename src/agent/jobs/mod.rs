@@ -11,6 +11,7 @@
 //! session swallowed is said again in the next one.
 
 mod files;
+mod hooks;
 mod marks;
 mod prepare;
 mod run;
@@ -21,8 +22,9 @@ mod workspace;
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, watch};
@@ -38,6 +40,8 @@ use crate::{
     kafka::SharedCluster,
     protocol::jobs::{Event, LogTicket, Report},
 };
+
+pub(super) use hooks::Hooks;
 
 /// An attempt's name among this agent's.
 type Key = (JobId, u32);
@@ -59,6 +63,8 @@ pub(super) struct Settings {
     pub launcher: Launcher,
     /// What every process gets.
     pub environment: Environment,
+    /// The operator's programs.
+    pub hooks: Hooks,
 }
 
 /// All of them. Clones are handles of the same.
@@ -71,10 +77,8 @@ struct Shared {
     /// The logs' topic's id, once it is known.
     topic_id: Mutex<Option<u128>>,
     state: Mutex<State>,
-    /// How many have not ended.
-    busy: watch::Sender<usize>,
-    /// How many were taken since the agent started.
-    taken: watch::Sender<u64>,
+    /// How many attempts there are.
+    kept: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -117,8 +121,7 @@ impl Jobs {
             cluster,
             topic_id: Mutex::default(),
             state: Mutex::default(),
-            busy: watch::Sender::new(0),
-            taken: watch::Sender::new(0),
+            kept: watch::Sender::new(0),
         };
         let jobs = Self(Arc::new(shared));
         for (id, decision) in found {
@@ -151,23 +154,34 @@ impl Jobs {
         }
     }
 
-    /// How many have not ended, as it changes.
-    pub fn busy(&self) -> watch::Receiver<usize> {
-        self.0.busy.subscribe()
-    }
-
-    /// How many were taken, as it changes.
-    pub fn taken(&self) -> watch::Receiver<u64> {
-        self.0.taken.subscribe()
-    }
-
-    /// Waits until every attempt was released, and its output is in the topic.
+    /// Waits until every attempt has ended and was released, and its output is in the topic.
     pub async fn settled(&self) {
+        self.0.kept.subscribe().wait_for(|kept| *kept == 0).await.ok();
+    }
+
+    /// Waits until a first attempt is there.
+    pub async fn begun(&self) {
+        self.0.kept.subscribe().wait_for(|kept| *kept > 0).await.ok();
+    }
+
+    /// Waits until nothing was there for so long.
+    pub async fn idle_for(&self, patience: Duration) {
+        let mut kept = self.0.kept.subscribe();
         loop {
-            if self.0.lock().attempts.is_empty() {
+            kept.wait_for(|kept| *kept == 0).await.ok();
+            if tokio::time::timeout(patience, kept.wait_for(|kept| *kept > 0)).await.is_err() {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs a hook of the agent's own life.
+    pub async fn hook(&self, name: &str) {
+        let settings = &self.0.settings;
+        let cwd = settings.mark.parent().unwrap_or(Path::new("/"));
+        let ran = settings.hooks.run(name, &settings.environment, cwd).await;
+        if let Some(failure) = ran.and_then(|ran| ran.failure) {
+            tracing::warn!("hook {name} failed: {failure}");
         }
     }
 
@@ -175,10 +189,12 @@ impl Jobs {
         let (orders, told) = mpsc::unbounded_channel();
         let entry = Entry { report: Some(Report::Claimed), trouble: None, orders };
         self.0.lock().attempts.insert(key, entry);
+        self.0.kept.send_modify(|kept| *kept += 1);
         let shared = self.0.clone();
         tokio::spawn(async move {
             run::run(&shared, key, begin, told).await;
             shared.lock().attempts.remove(&key);
+            shared.kept.send_modify(|kept| *kept -= 1);
         });
     }
 }

@@ -34,17 +34,14 @@ pub enum Failure {
 /// Prepares what the shim needs in the attempt's directory.
 pub fn prepare(
     base: &Environment,
-    (job, number): Key,
+    key: Key,
     files: &Files<'_>,
     workspace: &Path,
     spec: &Spec,
 ) -> Result<ShimSpec, Failure> {
     let request: Vec<_> = spec.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut environment = base.with(&request).map_err(refused)?;
-    environment.set("RK_JOB_ID", job.to_string());
-    environment.set("RK_JOB_NAME", spec.name.clone().unwrap_or_default());
-    environment.set("RK_ATTEMPT", number.to_string());
-    environment.set("RK_WORKSPACE", workspace);
+    describe(&mut environment, key, spec.name.as_deref(), workspace);
     let cwd = spec.cwd.as_ref().map_or_else(|| workspace.to_owned(), |cwd| workspace.join(cwd));
     if !cwd.is_dir() {
         return Err(not_started(127, format!("{}: no such directory; it is seen from the workspace", cwd.display())));
@@ -75,6 +72,14 @@ pub fn prepare(
         run_as: None,
         redact,
     })
+}
+
+/// What a process is told about its job.
+pub fn describe(environment: &mut Environment, (job, number): Key, name: Option<&str>, workspace: &Path) {
+    environment.set("RK_JOB_ID", job.to_string());
+    environment.set("RK_JOB_NAME", name.unwrap_or_default());
+    environment.set("RK_ATTEMPT", number.to_string());
+    environment.set("RK_WORKSPACE", workspace);
 }
 
 /// What is left of the secrets when the process has ended is removed.

@@ -26,7 +26,7 @@ use crate::{
         spool,
     },
     clock,
-    job::{Cancel, Loss, Outcome, Returned, Spec, StreamEnd},
+    job::{Cancel, Loss, Outcome, Returned, Spec, StreamEnd, Workspace},
     protocol::jobs::{LogTicket, Report},
 };
 
@@ -52,7 +52,6 @@ struct Ending {
 
 /// Takes care of an attempt until it was released and all its output is in the topic; then nothing of it is left.
 pub async fn run(shared: &Arc<Shared>, key: Key, begin: Begin, mut told: mpsc::UnboundedReceiver<Told>) {
-    let busy = Busy::new(shared);
     let this = This { shared, key, attempt: Attempt::at(shared.settings.jobs.join(id(key).to_string())) };
     let stage = match begin {
         Begin::Ordered(spec, log) => this.start(&spec, log).await,
@@ -60,29 +59,12 @@ pub async fn run(shared: &Arc<Shared>, key: Key, begin: Begin, mut told: mpsc::U
     };
     match stage {
         Stage::Returned(reason) => {
-            drop(busy);
             this.remove().await;
             shared.report(key, Report::Returned(reason));
             while !matches!(told.recv().await, Some(Told::Release) | None) {}
         }
-        Stage::Running(ticket, started) => this.follow(&ticket, Err(started), busy, told).await,
-        Stage::Ended(ticket, ending) => this.follow(&ticket, Ok(ending), busy, told).await,
-    }
-}
-
-/// Counts an attempt that has not ended.
-struct Busy(Arc<Shared>);
-
-impl Busy {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.busy.send_modify(|busy| *busy += 1);
-        Self(shared.clone())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.send_modify(|busy| *busy -= 1);
+        Stage::Running(ticket, started) => this.follow(&ticket, Err(started), told).await,
+        Stage::Ended(ticket, ending) => this.follow(&ticket, Ok(ending), told).await,
     }
 }
 
@@ -118,7 +100,7 @@ impl This<'_> {
             key: log.key,
             format: spec.log_format,
             workspace: spec.workspace,
-            cancel: spec.cancel,
+            name: spec.name.clone(),
         };
         let workspace = self.workspace();
         let ready = self.files().put_ticket(&ticket).map_err(|error| error.to_string());
@@ -126,6 +108,10 @@ impl This<'_> {
             ready.and_then(|()| workspace::make(&workspace).map_err(|e| format!("{}: {e}", workspace.display())));
         if let Err(error) = ready {
             return no_room(&error);
+        }
+        if let Err(failure) = self.hook("pre-job", &ticket).await {
+            let message = format!("the agent's pre-job hook failed: {failure}");
+            return self.verdict(ticket, Outcome::NotStarted { code: 126, message });
         }
         match prepare::prepare(&settings.environment, self.key, &self.files(), &workspace, spec) {
             Ok(spec) => match self.attempt.put_spec(&spec) {
@@ -158,6 +144,47 @@ impl This<'_> {
             return Stage::Returned(Returned::NoRoom);
         }
         Stage::Ended(ticket, ended_by(verdict))
+    }
+
+    /// Runs a hook of the operator's, if there is one, and notes what it says.
+    async fn hook(&self, name: &str, ticket: &Ticket) -> Result<(), String> {
+        let settings = &self.shared.settings;
+        let workspace = self.workspace();
+        let cwd = if workspace.is_dir() { workspace.clone() } else { self.attempt.dir().to_owned() };
+        let mut environment = settings.environment.clone();
+        prepare::describe(&mut environment, self.key, ticket.name.as_deref(), &workspace);
+        let Some(ran) = settings.hooks.run(name, &environment, &cwd).await else { return Ok(()) };
+        self.files().note(&ran.output);
+        ran.failure.map_or(Ok(()), |failure| {
+            self.files().note(format!("hook {name} failed: {failure}\n").as_bytes());
+            Err(failure)
+        })
+    }
+
+    /// What follows the process's end, once.
+    async fn after(&self, ticket: &Ticket) {
+        if !self.files().begin_after() {
+            return;
+        }
+        // It is noted, and changes nothing.
+        let _ = self.hook("post-job", ticket).await;
+        prepare::forget(&self.files());
+        let (dir, policy) = (self.workspace(), ticket.workspace);
+        if !dir.exists() {
+            return;
+        }
+        let left = tokio::task::spawn_blocking({
+            let dir = dir.clone();
+            move || workspace::leave(&dir, policy)
+        });
+        // To remove it takes as long as its files do; nobody waits for that.
+        if let Workspace::Keep { quota } = policy {
+            let note = match left.await {
+                Ok(true) => format!("work directory kept: {}\n", dir.display()),
+                _ => format!("work directory removed: it has more than the {quota} bytes that it may have\n"),
+            };
+            self.files().note(note.as_bytes());
+        }
     }
 
     async fn look(&self) -> Stage {
@@ -213,7 +240,6 @@ impl This<'_> {
         &self,
         ticket: &Ticket,
         found: Result<Ending, Option<Started>>,
-        busy: Busy,
         mut told: mpsc::UnboundedReceiver<Told>,
     ) {
         let (news, news_out) = watch::channel(News::default());
@@ -235,6 +261,7 @@ impl This<'_> {
                 Err(started) => {
                     let mut process = Process {
                         this: self,
+                        ticket,
                         news: &news,
                         acked: acked_out.clone(),
                         stalled: stalled_out.clone(),
@@ -243,10 +270,8 @@ impl This<'_> {
                     process.run(started, &mut told, &mut released).await
                 }
             };
+            self.after(ticket).await;
             news.send_modify(|news| news.ended = Some(ending.streams));
-            prepare::forget(&self.files());
-            self.leave_workspace(ticket).await;
-            drop(busy);
             self.shared.report(self.key, ending.report);
             let mut stalled = stalled_out.clone();
             let mut acked = acked_out.clone();
@@ -269,14 +294,6 @@ impl This<'_> {
         }
     }
 
-    async fn leave_workspace(&self, ticket: &Ticket) {
-        let (dir, policy) = (self.workspace(), ticket.workspace);
-        if dir.exists() {
-            // It waits for the disk, and nothing else waits for it.
-            tokio::task::spawn_blocking(move || workspace::leave(&dir, policy));
-        }
-    }
-
     async fn remove(&self) {
         let attempt = self.attempt.clone();
         let removed = tokio::task::spawn_blocking(move || attempt.remove()).await;
@@ -289,6 +306,7 @@ impl This<'_> {
 /// Follows a process.
 struct Process<'a> {
     this: &'a This<'a>,
+    ticket: &'a Ticket,
     news: &'a watch::Sender<News>,
     acked: watch::Receiver<spool::Offsets>,
     stalled: watch::Receiver<Option<String>>,
@@ -383,7 +401,10 @@ impl Process<'_> {
                 }
                 Some(order) = told.recv() => match order {
                     Told::Cancel(cancel) => {
-                        *cancelled = Some(cancel);
+                        if cancelled.replace(cancel).is_none() {
+                            // Before the signal, so that it can look at what runs.
+                            let _ = self.this.hook("on-cancel", self.ticket).await;
+                        }
                         let Cancel { signal, grace } = cancel;
                         let _ = shim.order(Order::Cancel { signal, grace }).await;
                     }

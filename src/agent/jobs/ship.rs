@@ -3,7 +3,7 @@
 //! It is read as it comes, shipped at once, and cut from the spool when the topic has it. Nothing ends this but its end: what
 //! Kafka refuses is tried again, and told as what stands in the attempt's way.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -18,6 +18,7 @@ use crate::{
     agent::spool::{self, Next, Offsets, SpoolError},
     backoff::Backoff,
     bytelog::{self, Acked, AttemptKey, End, Format, JobKey, Shipper, Stream},
+    clock,
     job::{LogFormat, LogPlace, StreamEnd},
     protocol::jobs::Report,
 };
@@ -85,7 +86,7 @@ impl Shipping<'_> {
         let cluster = self.shared.cluster.clone();
         let shipper = Shipper::start_in(cluster, (topic, topic_id), partition, attempt, start, config);
         let view = shipper.view();
-        let mut course = Course { shipper, view, told: None, noted: Instant::now() };
+        let mut course = Course { shipper, track: Track { view, told: None, noted: Instant::now() } };
         let mut reader = spool::Reader::new(&self.files.0.spool(), from);
         loop {
             let news = *self.news.borrow_and_update();
@@ -97,7 +98,7 @@ impl Shipping<'_> {
                 changed = self.news.changed() => if changed.is_err() {
                     return Ok(());
                 },
-                _ = course.view.changed() => self.progress(&mut course, false)?,
+                _ = course.track.view.changed() => self.progress(&mut course.track, false)?,
             }
         }
     }
@@ -136,46 +137,49 @@ impl Shipping<'_> {
                     biased;
                     // Dropped and called again, it goes on where it was.
                     taken = course.shipper.ship(stream, chunk.offset, time, &chunk.bytes) => break taken?,
-                    _ = course.view.changed() => self.progress(course, false)?,
+                    _ = course.track.view.changed() => self.progress(&mut course.track, false)?,
                 }
             }
-            if course.view.has_changed().unwrap_or(false) {
-                self.progress(course, false)?;
+            if course.track.view.has_changed().unwrap_or(false) {
+                self.progress(&mut course.track, false)?;
             }
         }
     }
 
     async fn finish(&self, mut course: Course, ends: Option<[StreamEnd; 2]>) -> Result<(), bytelog::Error> {
         let end = |end: StreamEnd| End { total: end.length, sha256: end.sha256 };
-        let nothing = || {
-            let digest = ring::digest::digest(&ring::digest::SHA256, b"");
-            End { total: 0, sha256: digest.as_ref().try_into().expect("SHA-256 has 32 bytes") }
+        let notes = self.files.notes();
+        let had = course.shipper.taken()[Stream::System].min(notes.len() as u64);
+        let now = i64::try_from(clock::unix_ms()).unwrap_or(i64::MAX);
+        // They are few: no more than there is room for.
+        course.shipper.ship(Stream::System, had, now, &notes[had as usize..]).await?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, &notes);
+        let system =
+            End { total: notes.len() as u64, sha256: digest.as_ref().try_into().expect("SHA-256 has 32 bytes") };
+        let Course { shipper, mut track } = course;
+        let done = async {
+            let mut shipper = shipper;
+            match ends {
+                Some([stdout, stderr]) => shipper.finish([end(stdout), end(stderr), system]).await,
+                None => shipper.flush().await,
+            }
         };
-        let mut view = course.view.clone();
+        // Not dropped in between: the ends would be written again.
+        let mut done = pin!(done);
         loop {
-            let done = async {
-                match ends {
-                    Some([stdout, stderr]) => course.shipper.finish([end(stdout), end(stderr), nothing()]).await,
-                    None => course.shipper.flush().await,
-                }
-            };
             tokio::select! {
                 biased;
-                done = done => {
+                done = &mut done => {
                     done?;
-                    return self.progress(&mut course, true);
+                    return self.progress(&mut track, true);
                 }
-                changed = view.changed() => {
-                    if changed.is_ok() {
-                        self.progress(&mut course, false)?;
-                    }
-                }
+                Ok(()) = track.view.changed() => self.progress(&mut track, false)?,
             }
         }
     }
 
     /// Tells how far it is.
-    fn progress(&self, course: &mut Course, last: bool) -> Result<(), bytelog::Error> {
+    fn progress(&self, course: &mut Track, last: bool) -> Result<(), bytelog::Error> {
         let view = course.view.borrow_and_update().clone();
         if let Some(error) = view.failed {
             return Err(error);
@@ -203,6 +207,11 @@ impl Shipping<'_> {
 /// A shipper under way.
 struct Course {
     shipper: Shipper,
+    track: Track,
+}
+
+/// What is known of it.
+struct Track {
     view: watch::Receiver<bytelog::View>,
     /// The bytes that were shipped when the controller was last told.
     told: Option<u64>,

@@ -93,7 +93,6 @@ impl Jobs {
                     refused
                 };
                 if refused.is_none() {
-                    self.0.taken.send_modify(|taken| *taken += 1);
                     self.begin(key, Begin::Ordered(spec, log));
                 }
             }
