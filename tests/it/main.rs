@@ -19,3 +19,4 @@ mod run;
 mod steer;
 #[path = "../support/mod.rs"]
 mod support;
+mod survival;
