@@ -9,8 +9,12 @@ use super::{
     Open,
     call::{Answer, Call, Condition},
     exec::{Channel, Event, Outcome, Refusal, Start, Stdio, Steer},
+    jobs::{self, Hello, LogTicket, Mark, Order, Report},
 };
-use crate::id::ExecId;
+use crate::{
+    id::ExecId,
+    job::{self, Cancel, Hidden, JobId, LogPlace, Loss, Returned, Spec, StreamEnd, Target},
+};
 
 fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T, bytes: &[u8]) {
     assert_eq!(postcard::to_stdvec(message).expect("encode"), bytes, "{message:?}");
@@ -71,6 +75,73 @@ fn what_follows_has_these_bytes() {
     same(&Condition { running: 2, uptime: 300 }, &[2, 0xac, 2]);
 }
 
+/// An id's ten bytes, as they are.
+const JOB: &[u8] = &[0, 0, 0, 0, 0, 0x40, 0, 0, 0, 2];
+
+fn job() -> JobId {
+    JobId::new(1, 2)
+}
+
+fn mark() -> Mark {
+    Mark { epoch: 2, offset: 300, head: [7; 32] }
+}
+
+#[test]
+fn orders_about_jobs_have_these_bytes() {
+    let place = [&[2, 0xd8, 4][..], &[7; 32]].concat();
+    same(&Open::Jobs(Hello { mark: mark(), accept_rollback: true }), &[&[3][..], &place, &[1]].concat());
+    let cancel = Cancel { signal: 15, grace: Duration::from_millis(1500) };
+    let bytes = [&[1][..], JOB, &[3, 30, 1, 0x80, 0xca, 0xb5, 0xee, 0x01]].concat();
+    same(&Order::Cancel { job: job(), attempt: 3, cancel }, &bytes);
+    same(&Order::Release { job: job(), attempt: 3 }, &[&[2][..], JOB, &[3]].concat());
+    same(&Order::Mark(mark()), &[&[3][..], &place].concat());
+    // The spec's own bytes are the journal's, which has its own test.
+    let spec = Spec::new("me", Target::Agent("a1".parse().expect("name")), ["true"]);
+    let inner = postcard::to_stdvec(&spec).expect("encode");
+    let log = LogTicket { partition: 5, key: Hidden::new([9; 32]) };
+    let bytes = [&[0][..], JOB, &[1], &inner, &[5], &[9; 32]].concat();
+    same(&Order::Start { job: job(), attempt: 1, spec: Box::new(spec), log }, &bytes);
+}
+
+#[test]
+fn what_agents_say_of_jobs_has_these_bytes() {
+    let told = |report: Report, bytes: &[u8]| {
+        same(&jobs::Event::Report { job: job(), attempt: 1, report }, &[&[0][..], JOB, &[1], bytes].concat());
+    };
+    told(Report::Claimed, &[0]);
+    told(Report::Started { agent_ms: 300, pid: 7, boot: 300 }, &[1, 0xac, 2, 7, 0xac, 2]);
+    let (stdout, stderr) = (StreamEnd { length: 300, sha256: [1; 32] }, StreamEnd { length: 0, sha256: [2; 32] });
+    let ended = |outcome| Report::Ended { agent_ms: 4, outcome, stdout, stderr };
+    let ends = [&[0xac, 2][..], &[1; 32], &[0], &[2; 32]].concat();
+    for (outcome, bytes) in [
+        (job::Outcome::Exited(-1), &[0, 1][..]),
+        (job::Outcome::Signalled(9), &[1, 18]),
+        (job::Outcome::TimedOut, &[2]),
+        (job::Outcome::Cancelled, &[3]),
+        (job::Outcome::NotStarted { code: 127, message: "x".to_owned() }, &[4, 0xfe, 1, 1, b'x']),
+    ] {
+        told(ended(outcome), &[&[2, 4][..], bytes, &ends].concat());
+    }
+    let losses = [Loss::ShimGone, Loss::HostRebooted, Loss::NoTrace, Loss::Deadline, Loss::AgentRemoved];
+    for (number, loss) in (0..).zip(losses) {
+        told(Report::Lost(loss), &[3, number]);
+    }
+    let reasons = [Returned::Draining, Returned::NoRoom, Returned::NeverTold, Returned::Unwanted];
+    for (number, reason) in (0..).zip(reasons) {
+        told(Report::Returned(reason), &[4, number]);
+    }
+    told(Report::Logged(LogPlace { partition: 1, first: -1, last: 300 }), &[5, 1, 1, 0xd8, 4]);
+    same(&jobs::Event::Ready { slots: 300, draining: true }, &[1, 0xac, 2, 1]);
+    same(&jobs::Event::Draining(false), &[2, 0]);
+    let trouble = |trouble: Option<&str>| {
+        let trouble = trouble.map(str::to_owned);
+        jobs::Event::Trouble { job: job(), attempt: 1, trouble }
+    };
+    same(&trouble(None), &[&[3][..], JOB, &[1, 0]].concat());
+    same(&trouble(Some("x")), &[&[3][..], JOB, &[1, 1, 1, b'x']].concat());
+    same(&jobs::Event::RolledBack(mark()), &[&[4, 2, 0xd8, 4][..], &[7; 32]].concat());
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
@@ -78,5 +149,7 @@ proptest::proptest! {
         postcard::from_bytes::<Steer>(&bytes).ok();
         postcard::from_bytes::<Event>(&bytes).ok();
         postcard::from_bytes::<Answer>(&bytes).ok();
+        postcard::from_bytes::<Order>(&bytes).ok();
+        postcard::from_bytes::<jobs::Event>(&bytes).ok();
     }
 }
