@@ -46,6 +46,7 @@ pub async fn run(
     let starts = starts::count(&dir, host::clock()).map_err(|error| Error::Data { dir, error })?;
     let labels = host::labels(&config.labels);
     let executor = Executor::new(&config, &name, &labels);
+    executor.adopt().await;
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
     let dialer = tokio::select! {
         biased;

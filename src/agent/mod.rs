@@ -14,6 +14,7 @@ mod exec;
 mod executor;
 mod group;
 mod host;
+mod kept;
 mod meeting;
 mod orders;
 mod pump;
@@ -56,6 +57,9 @@ pub struct Config {
     pub grace: Duration,
     /// What ends the processes of an agent that was killed. Default none: then they may survive a SIGKILL of the agent.
     pub warden: Option<warden::Program>,
+    /// What keeps resumable executions while the agent is gone: a program that calls [`shim::run`]. Default none: then there are
+    /// none.
+    pub keeper: Option<warden::Program>,
     /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
     pub dumpable: bool,
 }
@@ -71,6 +75,7 @@ impl Default for Config {
             max_execs: 256,
             grace: Duration::from_secs(10),
             warden: None,
+            keeper: None,
             dumpable: false,
         }
     }
