@@ -30,7 +30,7 @@
 //! | 26 lost | to the client | text; the last frame: the execution cannot be reached now and may be resumed |
 //!
 //! Bytes count from the process's first. The client keeps what was not taken of stdin, 8 MiB at most, and confirms output each
-//! MiB; the agent keeps what was not confirmed. A client that closes the connection without leaving has two seconds to come
+//! MiB; the agent keeps what was not confirmed, 8 MiB at most. A client that closes the connection without leaving has two seconds to come
 //! back, one that is cut off the time that the request agreed.
 //!
 //! The client starts with [`STDIN_WINDOW`] bytes of credit. Because it never sends more than the controller can put

@@ -75,7 +75,7 @@ pub struct Resume {
     pub stderr: u64,
 }
 
-/// How many bytes of an output are kept for a user who did not confirm them, and how many of stdin for a process.
+/// How many bytes of an output are kept for a user who did not confirm them. More makes nothing faster.
 pub const KEPT: u64 = 8 << 20;
 
 /// Bytes are confirmed after this many at the latest: often enough that nobody waits, seldom enough to cost nothing.

@@ -6,19 +6,19 @@
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use nix::fcntl::{SpliceFFlags, splice};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::protocol::exec::KEPT;
 
 /// A file is removed when the user has all of it.
-const SEGMENT: u64 = 1 << 20;
+const SEGMENT: u64 = 2 << 20;
 
 /// What is kept of one output.
 pub(super) struct Retained {
@@ -31,8 +31,6 @@ pub(super) struct Retained {
     acked: u64,
     /// Nothing more comes.
     pub ended: bool,
-    /// Bytes that went into a file last, at which offset, to be read without looking for them.
-    buffer: BytesMut,
 }
 
 struct Segment {
@@ -72,7 +70,7 @@ impl Retained {
         };
         let acked = found.first().map_or(0, |first| first.start);
         let dir = dir.to_owned();
-        Ok(Self { dir, name, segments: found.into(), end, acked, ended: false, buffer: BytesMut::new() })
+        Ok(Self { dir, name, segments: found.into(), end, acked, ended: false })
     }
 
     /// How many bytes came.
@@ -107,13 +105,16 @@ impl Retained {
         };
         let ends = self.segments.get(index + 1).map_or(self.end, |next| next.start);
         let length = usize::try_from(ends - offset).unwrap_or(usize::MAX).min(most);
-        if self.buffer.capacity() < length {
-            self.buffer.reserve(length.max(256 << 10));
-        }
-        self.buffer.resize(length, 0);
         let segment = &self.segments[index];
-        segment.file.read_exact_at(&mut self.buffer, offset - segment.start)?;
-        Ok(self.buffer.split().freeze())
+        // Not by a positioned read, whose buffer would have to be filled with zeros before.
+        let mut file = &segment.file;
+        file.seek(SeekFrom::Start(offset - segment.start))?;
+        let mut bytes = Vec::with_capacity(length);
+        file.take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes.into())
     }
 
     /// Moves up to `most` bytes from `pipe` to a file. Waits for nothing.

@@ -304,6 +304,7 @@ async fn input<R: AsyncRead + Unpin>(
     resumable: bool,
 ) {
     let Early { mut aside, signals: waiting } = early;
+    let mut confirmed = (0, 0);
     for signal in waiting {
         signals.send(signal).await;
     }
@@ -330,8 +331,13 @@ async fn input<R: AsyncRead + Unpin>(
             frame = reader.next_from_client() => match frame {
                 Ok(Some(ToController::Signal(signal))) => signals.send(signal).await,
                 Ok(Some(ToController::Confirm(stdout, stderr))) if resumable => {
-                    signals.steer(Steer::Acked { channel: Channel::InOut, up_to: stdout }).await;
-                    signals.steer(Steer::Acked { channel: Channel::Err, up_to: stderr }).await;
+                    // Each message is a record in Kafka.
+                    for (channel, up_to) in [(Channel::InOut, stdout), (Channel::Err, stderr)] {
+                        let last = if channel == Channel::InOut { &mut confirmed.0 } else { &mut confirmed.1 };
+                        if std::mem::replace(last, up_to) != up_to {
+                            signals.steer(Steer::Acked { channel, up_to }).await;
+                        }
+                    }
                 }
                 Ok(Some(ToController::Leave)) if resumable => return signals.steer(Steer::HangUp).await,
                 Ok(Some(frame)) => if !aside.take(frame) {
