@@ -282,6 +282,9 @@ mod tests {
             Just(ToClient::StdoutEnd),
             Just(ToClient::StderrEnd),
             any::<u32>().prop_map(ToClient::StdinCredit),
+            any::<u64>().prop_map(ToClient::Resumed),
+            any::<u64>().prop_map(ToClient::Taken),
+            ".*".prop_map(ToClient::Lost),
             any::<i32>().prop_map(|code| ToClient::Exit(ExecEnd::Exited { code })),
             ".*".prop_map(|message| ToClient::Exit(ExecEnd::Refused { reason: RefusalKind::Busy, message })),
         ]
@@ -334,6 +337,8 @@ mod tests {
                 ToController::Stdin(blob),
                 ToController::Signal(-2),
                 ToController::StdinEnd,
+                ToController::Confirm(1 << 40, 2),
+                ToController::Leave,
             ] {
                 writer.write_to_controller(&frame).await.expect("write");
             }
@@ -345,6 +350,8 @@ mod tests {
             assert_eq!(next().await, Some(ToController::Stdin(Bytes::from(vec![7; 5]))));
             assert_eq!(next().await, Some(ToController::Signal(-2)));
             assert_eq!(next().await, Some(ToController::StdinEnd));
+            assert_eq!(next().await, Some(ToController::Confirm(1 << 40, 2)));
+            assert_eq!(next().await, Some(ToController::Leave));
             assert_eq!(next().await, None);
         });
     }

@@ -369,3 +369,65 @@ async fn leave(writer: &mut Writer) -> Result<(), FramesError> {
     writer.write_to_controller(&ToController::Leave).await?;
     writer.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stdin() -> Stdin {
+        Stdin {
+            pieces: VecDeque::new(),
+            base: 0,
+            end: 0,
+            ended: false,
+            sent: 0,
+            end_sent: false,
+            credit: 1000,
+            room: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_breaks_in_between_the_process_gets_every_byte_of_stdin_once(
+            sizes in prop::collection::vec(1usize..500, 1..30),
+            steps in prop::collection::vec((0u8..3, 0usize..2000), 0..200),
+        ) {
+            let whole: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|n| (n / 7) as u8).collect();
+            let (mut stdin, mut got, mut on_the_way) = (stdin(), Vec::new(), Vec::new());
+            let mut rest = Bytes::from(whole.clone());
+            for size in sizes {
+                stdin.push(rest.split_to(size));
+            }
+            stdin.ended = true;
+            for (kind, n) in steps {
+                match kind {
+                    0 => match stdin.next() {
+                        Some(ToController::Stdin(bytes)) => on_the_way.extend_from_slice(&bytes),
+                        _ => stdin.credit += n as u64,
+                    },
+                    1 => {
+                        got.extend(on_the_way.drain(..n.min(on_the_way.len())));
+                        stdin.taken(got.len() as u64 / 2);
+                    }
+                    _ => {
+                        on_the_way.clear();
+                        stdin.go_on(got.len() as u64);
+                    }
+                }
+                prop_assert!(whole.starts_with(&got));
+                prop_assert!(stdin.base <= got.len() as u64);
+            }
+            stdin.go_on(got.len() as u64);
+            stdin.credit = u64::MAX;
+            while let Some(ToController::Stdin(bytes)) = stdin.next() {
+                got.extend_from_slice(&bytes);
+            }
+            prop_assert!(got == whole && stdin.end_sent);
+            stdin.taken(whole.len() as u64);
+            prop_assert_eq!(stdin.room.available_permits(), whole.len());
+        }
+    }
+}
