@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Open,
     call::{Answer, Call, Condition},
-    exec::{Channel, Event, Outcome, Refusal, Start, Stdio, Steer},
+    exec::{Channel, Event, Outcome, Refusal, Resume, Start, StartResumable, Stdio, Steer},
     jobs::{self, Hello, LogTicket, Mark, Order, Report},
 };
 use crate::{
@@ -49,7 +49,10 @@ fn what_opens_a_stream_has_these_bytes() {
         &[1, 1, 0x80, 0xca, 0xb5, 0xee, 0x01],
         &[2, 0, 1],
     ];
-    same(&Open::Exec(start), &bytes.concat());
+    same(&Open::Exec(start.clone()), &bytes.concat());
+    let resumable = [&[4][..], &bytes.concat()[1..], &[60, 0]].concat();
+    same(&Open::ExecResumable(StartResumable { start, patience: Duration::from_secs(60) }), &resumable);
+    same(&Open::ExecResume(Resume { id: ExecId(5), stdout: 300, stderr: 1 }), &[5, 5, 0xac, 2, 1]);
     same(&Open::Stdio(Stdio { id: ExecId(300), channel: Channel::InOut }), &[2, 0xac, 2, 0]);
     same(&Open::Stdio(Stdio { id: ExecId(1), channel: Channel::Err }), &[2, 1, 1]);
 }
@@ -59,7 +62,13 @@ fn what_follows_has_these_bytes() {
     same(&Steer::Signal(15), &[0, 30]);
     same(&Steer::Allow { channel: Channel::InOut, up_to: 300 }, &[1, 0, 0xac, 2]);
     same(&Steer::Allow { channel: Channel::Err, up_to: 0 }, &[1, 1, 0]);
+    same(&Steer::Acked { channel: Channel::Err, up_to: 1 }, &[2, 1, 1]);
+    same(&Steer::HangUp, &[3]);
+    same(&Steer::Disconnected, &[4]);
     same(&Event::Started { pid: 7 }, &[0, 7]);
+    same(&Event::Resumed { pid: 7, stdin: 300 }, &[4, 7, 0xac, 2]);
+    same(&Event::Taken { up_to: 300 }, &[5, 0xac, 2]);
+    same(&Event::Refused(Refusal::Gone("x".to_owned())), &[1, 4, 1, b'x']);
     same(&Event::Refused(Refusal::NotFound("x".to_owned())), &[1, 0, 1, b'x']);
     same(&Event::Refused(Refusal::NotExecutable("x".to_owned())), &[1, 1, 1, b'x']);
     same(&Event::Refused(Refusal::Draining), &[1, 2]);
