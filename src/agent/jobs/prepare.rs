@@ -151,7 +151,9 @@ fn disk(error: impl std::fmt::Display) -> Failure {
 fn refused(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::NotFound(message) => not_started(127, message),
-        Refusal::NotExecutable(message) | Refusal::Failed(message) => not_started(126, message),
+        Refusal::NotExecutable(message) | Refusal::Failed(message) | Refusal::Gone(message) => {
+            not_started(126, message)
+        }
         Refusal::Draining => Failure::Disk("the agent drains".to_owned()),
     }
 }
