@@ -104,8 +104,8 @@ enum Told {
 enum Begin {
     /// It was ordered just now.
     Ordered(Box<Spec>, LogTicket),
-    /// There was a directory.
-    Found(Decision),
+    /// There was a directory; nothing if it could not be looked at yet.
+    Found(Option<Decision>),
 }
 
 impl Jobs {
@@ -128,9 +128,10 @@ impl Jobs {
                         "attempt {id} belongs to a shim on another host; two hosts must not share a --data ({key:?})"
                     );
                 }
-                (Some(key), Ok(decision)) => jobs.begin(key, Begin::Found(decision)),
+                (Some(key), Ok(decision)) => jobs.begin(key, Begin::Found(Some(decision))),
                 (None, _) => tracing::warn!("attempt {id} is none of this version's, and is left alone"),
-                (_, Err(error)) => tracing::error!("attempt {id} cannot be looked at: {error}"),
+                // It may run: it is looked at again, and not forgotten.
+                (Some(key), Err(_)) => jobs.begin(key, Begin::Found(None)),
             }
         }
         Ok(jobs)
