@@ -17,6 +17,7 @@ mod run;
 mod ship;
 mod stream;
 mod workspace;
+mod writers;
 
 use std::{
     collections::BTreeMap,
@@ -114,7 +115,7 @@ impl Jobs {
         let found = adopt::scan(&settings.jobs)?;
         let shared = Shared {
             settings,
-            cluster,
+            cluster: writers::shared(cluster),
             topic_id: Mutex::default(),
             state: Mutex::default(),
             busy: watch::Sender::new(0),
