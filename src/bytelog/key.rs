@@ -10,7 +10,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use ring::{
-    aead::{CHACHA20_POLY1305, LessSafeKey, UnboundKey},
+    aead::{AES_256_GCM, LessSafeKey, UnboundKey},
     hkdf, hmac,
 };
 
@@ -94,7 +94,7 @@ pub(super) struct RecordKey {
 impl RecordKey {
     pub(super) fn new(root: &hkdf::Prk, salt: &[u8; 16]) -> Self {
         let key = expand(root, &[b"log", salt]);
-        let seal = UnboundKey::new(&CHACHA20_POLY1305, &key).expect("a key has 32 bytes");
+        let seal = UnboundKey::new(&AES_256_GCM, &key).expect("a key has 32 bytes");
         Self { seal: LessSafeKey::new(seal), mac: hmac::Key::new(hmac::HMAC_SHA256, &key) }
     }
 }

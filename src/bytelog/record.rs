@@ -7,7 +7,7 @@
 //! headers   stream = stdout | stderr | system   offset = first byte   attempt       (decimal)
 //!           rk = base64url(version ‖ format ‖ kind ‖ salt (16) ‖ counter (8) ‖ length (4) [‖ MAC (32)])
 //!           open, besides: time = milliseconds since 1970 of the first byte; meta = base64url(meta)
-//! value     sealed: ChaCha20-Poly1305(bytes ‖ meta)         open: bytes
+//! value     sealed: AES-256-GCM(bytes ‖ meta)               open: bytes
 //! covered   job length ‖ job ‖ attempt ‖ stream ‖ offset ‖ length ‖ salt ‖ version ‖ kind
 //! ```
 //!
