@@ -36,7 +36,7 @@ const PARKED_MS: i32 = 5_000;
 
 /// Both ends, connected.
 pub struct Floor {
-    down: PartitionClient,
+    down: Arc<PartitionClient>,
     up: PartitionClient,
     next: i64,
     orders: ChildStdin,
@@ -53,7 +53,7 @@ impl Floor {
             let replicas = i16::try_from(place.nodes.min(3)).unwrap();
             admin.create_topic(topic, 1, replicas, 10_000).await.unwrap();
         }
-        let (down, up) = (partition(&client, "floor.down").await, partition(&client, "floor.up").await);
+        let (down, up) = (Arc::new(partition(&client, "floor.down").await), partition(&client, "floor.up").await);
         let mut command = tokio::process::Command::from(again(&["floor-peer", &place.bootstrap.join(",")]));
         command.arg(&place.ca).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut peer = command.spawn().unwrap();
@@ -93,6 +93,13 @@ impl Floor {
         rate
     }
 
+    /// A stream from here that nobody reads, in MiB/s.
+    pub async fn produce(&self, bytes: usize) -> f64 {
+        let start = Instant::now();
+        append_stream(&self.down, bytes).await;
+        bytes as f64 / start.elapsed().as_secs_f64() / f64::from(1 << 20)
+    }
+
     async fn order(&mut self, order: &str) {
         self.orders.write_all(format!("{order}\n").as_bytes()).await.unwrap();
         if order.starts_with("calls") {
@@ -127,17 +134,7 @@ pub async fn peer(bootstrap: &str, ca: &str) {
                 }
                 answering.join_all().await;
             }
-            "stream" => {
-                let mut flying = JoinSet::new();
-                for _ in 0..count.div_ceil(RECORD) {
-                    if flying.len() == IN_FLIGHT {
-                        flying.join_next().await.unwrap().unwrap();
-                    }
-                    let up = up.clone();
-                    flying.spawn(async move { append(&up, vec![7; RECORD]).await });
-                }
-                flying.join_all().await;
-            }
+            "stream" => append_stream(&up, count).await,
             other => panic!("no such order: {other}"),
         }
         println!("ok");
@@ -146,6 +143,19 @@ pub async fn peer(bootstrap: &str, ca: &str) {
 
 async fn partition(client: &Client, topic: &str) -> PartitionClient {
     client.partition_client(topic, 0, UnknownTopicHandling::Retry).await.unwrap()
+}
+
+/// Records of 256 KiB, four at once.
+async fn append_stream(partition: &Arc<PartitionClient>, bytes: usize) {
+    let mut flying = JoinSet::new();
+    for _ in 0..bytes.div_ceil(RECORD) {
+        if flying.len() == IN_FLIGHT {
+            flying.join_next().await.unwrap().unwrap();
+        }
+        let partition = partition.clone();
+        flying.spawn(async move { append(&partition, vec![7; RECORD]).await });
+    }
+    flying.join_all().await;
 }
 
 async fn append(partition: &PartitionClient, value: Vec<u8>) {

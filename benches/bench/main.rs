@@ -7,6 +7,7 @@
 
 mod crowd;
 mod floor;
+mod jobs;
 mod place;
 mod report;
 mod rows;
@@ -36,6 +37,7 @@ async fn run() {
     match words[..] {
         ["floor-peer", bootstrap, ca] => return floor::peer(bootstrap, ca).await,
         ["signal-clock"] => return rows::signal_clock().await,
+        ["line-clock", count] => return jobs::line_clock(count.parse().unwrap()).await,
         ["crowd", bootstrap, ca, data] => return crowd::be(bootstrap, ca, data).await,
         _ => (),
     }
@@ -81,6 +83,9 @@ async fn measure(place: &Place, effort: Effort, only: Option<&str>) -> Vec<Row> 
         rows::under_bulk(&mut report, &stage, &mut floor, a, b, effort).await;
     }
     drop(agents);
+    if wanted("jobs") {
+        jobs::measure(&mut report, &stage, &mut floor, effort).await;
+    }
     stage.close().await;
     if wanted("crowd") && place.nodes == 1 {
         crowd::measure(&mut report, place, effort).await;

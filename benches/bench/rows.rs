@@ -42,14 +42,17 @@ pub struct Effort {
     pub calls: usize,
     /// Bytes in each stream.
     pub stream: usize,
+    /// Jobs in each round.
+    pub jobs: usize,
     /// How long idleness is looked at.
     pub idle: Duration,
 }
 
 impl Effort {
     pub const FULL: Self =
-        Self { pairs: 7, warm_up: 10, calls: 1000, stream: 384 * MIB, idle: Duration::from_secs(60) };
-    pub const QUICK: Self = Self { pairs: 5, warm_up: 3, calls: 200, stream: 64 * MIB, idle: Duration::from_secs(10) };
+        Self { pairs: 7, warm_up: 10, calls: 1000, stream: 384 * MIB, jobs: 400, idle: Duration::from_secs(60) };
+    pub const QUICK: Self =
+        Self { pairs: 5, warm_up: 3, calls: 200, stream: 64 * MIB, jobs: 192, idle: Duration::from_secs(10) };
 }
 
 /// Calls one after the other beside ping-pong.
@@ -147,7 +150,7 @@ pub async fn start_to_online(report: &mut Report, stage: &Stage, effort: Effort)
     let mut took = Vec::new();
     for _ in 0..effort.pairs {
         let start = Instant::now();
-        let mut process = stage.start_agent(name.as_str(), &credential);
+        let mut process = stage.start_agent(name.as_str(), &credential, &[]);
         stage.wait_online(&name).await;
         took.push(start.elapsed().as_secs_f64() * 1e3);
         process.signal("TERM");
@@ -276,15 +279,17 @@ pub async fn signal_clock() {
     println!("{}", nanoseconds());
 }
 
-fn nanoseconds() -> u128 {
+/// Since 1970.
+pub fn nanoseconds() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
 }
 
-fn rate(bytes: usize, start: Instant) -> f64 {
+/// MiB/s since `start`.
+pub fn rate(bytes: usize, start: Instant) -> f64 {
     bytes as f64 / start.elapsed().as_secs_f64() / MIB as f64
 }
 
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+pub fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values
 }

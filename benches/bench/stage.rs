@@ -9,11 +9,12 @@ use std::{
 };
 
 use remoting_kafka::{
-    api::AddAgent,
+    api::{AddAgent, Client},
     controller::{self, Handle},
     id::AgentName,
     kafka::{KafkaCluster, Prefix, topics},
     link::{self, Identity},
+    secret::Secret,
     selector::Labels,
 };
 use tempfile::TempDir;
@@ -79,8 +80,9 @@ impl Stage {
     }
 
     /// Starts an agent's process.
-    pub fn start_agent(&self, name: &str, credential: &Path) -> Process {
+    pub fn start_agent(&self, name: &str, credential: &Path, more: &[&str]) -> Process {
         let mut command = rk(&["agent", "run", "--prefix", &self.prefix.to_string()]);
+        command.args(more);
         command.args(["--partitions", &self.partitions.to_string(), "--credential"]);
         command.arg(format!("file:{}", credential.display()));
         command.arg("--data").arg(self.path(&format!("{name}.data"))).args(["--brokers", &self.bootstrap]);
@@ -90,8 +92,13 @@ impl Stage {
 
     /// Adds an agent, starts it, and waits until it is online.
     pub async fn agent(&self, name: &str) -> (AgentName, Process) {
+        self.agent_with(name, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn agent_with(&self, name: &str, more: &[&str]) -> (AgentName, Process) {
         let credential = self.add(name).await;
-        let process = self.start_agent(name, &credential);
+        let process = self.start_agent(name, &credential, more);
         let name = name.parse().unwrap();
         self.wait_online(&name).await;
         (name, process)
@@ -114,6 +121,12 @@ impl Stage {
         command.env("RK_API", format!("http://{}", self.address));
         command.env("RK_API_TOKEN", format!("file:{}", self.path("controller/api.token").display()));
         command
+    }
+
+    /// A client of this controller's HTTP API.
+    pub fn client(&self) -> Client {
+        let token = std::fs::read_to_string(self.path("controller/api.token")).unwrap();
+        Client::new(&format!("http://{}", self.address), &Secret::new(token.trim().to_owned()), None).unwrap()
     }
 
     /// A file of this stage.
