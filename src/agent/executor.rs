@@ -20,6 +20,7 @@ use super::{
     environment::Environment,
     exec,
     group::Groups,
+    jobs::Jobs,
     kept::{self, Kept},
     meeting::Meeting,
     stream::{Duplex, RecvHalf, SendHalf},
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// Executions that outlive their streams.
     pub kept: Kept,
+    /// What takes jobs; nothing in tests of executions.
+    jobs: Option<Jobs>,
     slots: Arc<Semaphore>,
     max_execs: usize,
     /// Calls and executions that are being served.
@@ -77,7 +80,7 @@ struct Active<'a>(&'a watch::Sender<usize>);
 
 impl Executor {
     /// An executor for the agent `name`, whose labels are `labels`.
-    pub fn new(config: &Config, name: &AgentName, labels: &BTreeMap<String, String>) -> Self {
+    pub fn new(config: &Config, name: &AgentName, labels: &BTreeMap<String, String>, jobs: Option<Jobs>) -> Self {
         let work_dir = config.work_dir.as_deref().unwrap_or(Path::new("."));
         // Absolute: processes are looked up from here and started from there. It fails only where there is no current
         // directory, and then starts name the cause.
@@ -91,6 +94,7 @@ impl Executor {
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
+            jobs,
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,
             active: watch::Sender::new(0),
@@ -129,10 +133,11 @@ impl Executor {
                     turned_away.send.reset(CANCELLED);
                 }
             }
-            // Not yet.
-            Ok(Ok(Open::Jobs(_)) | Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => {
-                send.reset(UNKNOWN_STREAM)
-            }
+            Ok(Ok(Open::Jobs(hello))) => match &shared.jobs {
+                Some(jobs) => jobs.serve(hello, send, recv).await,
+                None => send.reset(UNKNOWN_STREAM),
+            },
+            Ok(Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => send.reset(UNKNOWN_STREAM),
             Ok(Err(FrameError::Ended | FrameError::Io(_))) | Err(_) => send.reset(CANCELLED),
         }
     }
