@@ -1,7 +1,8 @@
 //! One attempt, from its order or its directory to its end and release.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::Fuse};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
@@ -167,6 +168,12 @@ impl This<'_> {
     /// What follows the process's end, once.
     async fn after(&self, ticket: &Ticket) {
         if !self.files().begin_after() {
+            // An agent that died meanwhile may have left a part of it.
+            let dir = self.workspace();
+            prepare::forget(&self.files());
+            if ticket.workspace == Workspace::Remove && dir.exists() {
+                tokio::task::spawn_blocking(move || workspace::leave(&dir, Workspace::Remove));
+            }
             return;
         }
         // It is noted, and changes nothing.
@@ -396,8 +403,12 @@ impl Process<'_> {
         }
         let acked = *self.acked.borrow_and_update();
         let _ = shim.order(Order::Acked(acked)).await;
+        // Beside the rest: it has a minute, and the process its signal at once.
+        let mut hook = pin!(Fuse::terminated());
         loop {
             tokio::select! {
+                _ = &mut hook => {}
+
                 report = shim.changed() => {
                     let Some(report) = report else { return };
                     self.blocked = report.blocked.map(|blocked| words(blocked, report.limit));
@@ -416,9 +427,11 @@ impl Process<'_> {
                 }
                 Some(order) = told.recv() => match order {
                     Told::Cancel(cancel) => {
-                        if cancelled.replace(cancel).is_none() {
-                            // Before the signal, so that it can look at what runs.
-                            let _ = self.this.hook("on-cancel", self.ticket).await;
+                        // Each session says it again.
+                        match cancelled.replace(cancel) {
+                            Some(before) if before == cancel => continue,
+                            Some(_) => {}
+                            None => hook.set(self.this.hook("on-cancel", self.ticket).fuse()),
                         }
                         let Cancel { signal, grace } = cancel;
                         let _ = shim.order(Order::Cancel { signal, grace }).await;
