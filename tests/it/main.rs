@@ -14,6 +14,7 @@ mod fake;
 mod fanout;
 mod jobs;
 mod namespaces;
+mod open_log;
 mod quotas;
 mod rig;
 mod run;

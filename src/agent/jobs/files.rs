@@ -62,15 +62,17 @@ impl Files<'_> {
         record::write(&self.path("verdict"), verdict)
     }
 
-    /// How far output was shipped; the beginning if that is not known.
-    pub fn shipped(&self) -> Acked {
-        std::fs::read(self.path("shipped")).ok().and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default()
+    /// How far output was shipped into the topic with this id; the beginning if that is not known.
+    pub fn shipped(&self, topic_id: u128) -> Acked {
+        let noted = std::fs::read(self.path("shipped")).ok();
+        let noted = noted.and_then(|bytes| postcard::from_bytes::<(u128, Acked)>(&bytes).ok());
+        noted.filter(|(id, _)| *id == topic_id).map(|(_, acked)| acked).unwrap_or_default()
     }
 
     /// Notes how far output was shipped. A hint: not synced, and not missed if it can't be written.
-    pub fn note_shipped(&self, acked: &Acked) {
+    pub fn note_shipped(&self, topic_id: u128, acked: &Acked) {
         let (path, new) = (self.path("shipped"), self.path("shipped.new"));
-        let bytes = postcard::to_stdvec(acked).expect("plain data");
+        let bytes = postcard::to_stdvec(&(topic_id, acked)).expect("plain data");
         let written = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &path));
         if let Err(error) = written {
             tracing::debug!("{}: {error}", path.display());

@@ -10,10 +10,12 @@
 //! looks at the directories, and goes on where the one before was killed. The tasks outlive sessions; a report that a lost
 //! session swallowed is said again in the next one.
 
+mod ending;
 mod files;
 mod hooks;
 mod marks;
 mod prepare;
+mod process;
 mod run;
 mod ship;
 mod stream;

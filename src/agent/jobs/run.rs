@@ -9,9 +9,11 @@ use tokio::{
 
 use super::{
     Begin, Key, Shared, Told,
+    ending::{self, Ending},
     files::{Files, Ticket, Verdict},
     id,
     prepare::{self, Failure},
+    process::Process,
     ship::{News, Shipping},
     workspace,
 };
@@ -19,19 +21,13 @@ use crate::{
     agent::{
         adopt::{self, Decision, Lost},
         attempt::{Attempt, ClaimError},
-        shim::{
-            Blocked, Order, Shim, StartError,
-            spec::{Cause, Exit, Outcome as ShimOutcome, Started, Total},
-        },
+        shim::{StartError, spec::Started},
         spool,
     },
     clock,
-    job::{Cancel, Loss, Outcome, Returned, Spec, StreamEnd, Workspace},
+    job::{Outcome, Returned, Spec, Workspace},
     protocol::jobs::{LogTicket, Report},
 };
-
-/// Between looks at a shim that is about to start its process, or to end.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Between looks at a directory that can't be read.
 const RETRY: Duration = Duration::from_secs(2);
@@ -44,13 +40,6 @@ enum Stage {
     Ended(Ticket, Ending),
     /// It did not run.
     Returned(Returned),
-}
-
-/// How an attempt ended.
-struct Ending {
-    report: Report,
-    /// How the streams ended, if that is known.
-    streams: Option<[StreamEnd; 2]>,
 }
 
 /// Takes care of an attempt until it was released and all its output is in the topic; then nothing of it is left.
@@ -71,10 +60,10 @@ pub async fn run(shared: &Arc<Shared>, key: Key, begin: Begin, mut told: mpsc::U
     }
 }
 
-struct This<'a> {
-    shared: &'a Arc<Shared>,
-    key: Key,
-    attempt: Attempt,
+pub struct This<'a> {
+    pub shared: &'a Arc<Shared>,
+    pub key: Key,
+    pub attempt: Attempt,
 }
 
 impl This<'_> {
@@ -146,11 +135,11 @@ impl This<'_> {
             tracing::warn!("attempt {} cannot be ended here: {error}", id(self.key));
             return Stage::Returned(Returned::NoRoom);
         }
-        Stage::Ended(ticket, ended_by(verdict))
+        Stage::Ended(ticket, ending::of_verdict(verdict))
     }
 
     /// Runs a hook of the operator's, if there is one, and notes what it says.
-    async fn hook(&self, name: &str, ticket: &Ticket) -> Result<(), String> {
+    pub async fn hook(&self, name: &str, ticket: &Ticket) -> Result<(), String> {
         let settings = &self.shared.settings;
         let workspace = self.workspace();
         let cwd = if workspace.is_dir() { workspace.clone() } else { self.attempt.dir().to_owned() };
@@ -167,6 +156,12 @@ impl This<'_> {
     /// What follows the process's end, once.
     async fn after(&self, ticket: &Ticket) {
         if !self.files().begin_after() {
+            // An agent that died meanwhile may have left a part of it.
+            let dir = self.workspace();
+            prepare::forget(&self.files());
+            if ticket.workspace == Workspace::Remove && dir.exists() {
+                tokio::task::spawn_blocking(move || workspace::leave(&dir, Workspace::Remove));
+            }
             return;
         }
         // It is noted, and changes nothing.
@@ -224,23 +219,23 @@ impl This<'_> {
             Err(error) => return Err(error.to_string()),
         };
         if let Some(verdict) = self.files().verdict().map_err(|error| error.to_string())? {
-            return Ok(Stage::Ended(ticket, ended_by(verdict)));
+            return Ok(Stage::Ended(ticket, ending::of_verdict(verdict)));
         }
         Ok(match decision {
             Decision::Start { has_spec: true } => self.launch(ticket).await,
             Decision::Start { has_spec: false } => Stage::Returned(Returned::NoRoom),
             Decision::Adopt(started) => Stage::Running(ticket, started),
-            Decision::Report(exit) => Stage::Ended(ticket, ended(exit)),
+            Decision::Report(exit) => Stage::Ended(ticket, ending::of_exit(exit)),
             Decision::Lost(lost) => {
                 self.sweep(lost).await;
-                Stage::Ended(ticket, lost_by(lost))
+                Stage::Ended(ticket, ending::of_loss(lost))
             }
             Decision::Foreign => std::future::pending().await,
         })
     }
 
     /// Ends what a killed shim left behind.
-    async fn sweep(&self, lost: Lost) {
+    pub async fn sweep(&self, lost: Lost) {
         if let Lost::ShimGone { processes_left: true } = lost
             && let Ok(seen) = adopt::look(&self.attempt)
             && let adopt::Record::Read(started) = seen.started
@@ -316,171 +311,6 @@ impl This<'_> {
             tracing::warn!("{}: {error}", self.attempt.dir().display());
         }
     }
-}
-
-/// Follows a process.
-struct Process<'a> {
-    this: &'a This<'a>,
-    ticket: &'a Ticket,
-    news: &'a watch::Sender<News>,
-    acked: watch::Receiver<spool::Offsets>,
-    stalled: watch::Receiver<Option<String>>,
-    blocked: Option<String>,
-}
-
-impl Process<'_> {
-    async fn run(
-        &mut self,
-        mut started: Option<Started>,
-        told: &mut mpsc::UnboundedReceiver<Told>,
-        released: &mut bool,
-    ) -> Ending {
-        let mut cancelled = None;
-        loop {
-            if let Some(started) = started.take() {
-                let boot = uuid::Uuid::parse_str(&started.boot).map_or(0, |boot| boot.as_u128());
-                self.this
-                    .shared
-                    .report(self.this.key, Report::Started { agent_ms: started.time, pid: started.pid, boot });
-            }
-            if let Ok(shim) = Shim::connect(&self.this.attempt).await {
-                self.attend(shim, told, released, &mut cancelled).await;
-            }
-            match adopt::look(&self.this.attempt).map(adopt::decide) {
-                Ok(Decision::Adopt(seen)) => {
-                    // It ends in a moment, or has just begun.
-                    if let Some(seen) = seen
-                        && !self.is_told()
-                    {
-                        started = Some(seen);
-                    }
-                    sleep(LOOK).await;
-                }
-                Ok(Decision::Report(exit)) => return ended(exit),
-                Ok(Decision::Lost(lost)) => {
-                    self.this.sweep(lost).await;
-                    return lost_by(lost);
-                }
-                // A shim that died before it began leaves what it needs.
-                Ok(Decision::Start { .. }) => {
-                    if let Err(error) = self.this.shared.settings.launcher.start(&self.this.attempt).await {
-                        tracing::warn!("attempt {}: {error}", id(self.this.key));
-                        sleep(Duration::from_secs(1)).await;
-                    }
-                }
-                Ok(Decision::Foreign) => std::future::pending::<()>().await,
-                Err(error) => {
-                    tracing::error!("attempt {} cannot be looked at: {error}", id(self.this.key));
-                    sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-    }
-
-    /// Whether it was reported that the process runs.
-    fn is_told(&self) -> bool {
-        let state = self.this.shared.lock();
-        state.attempts.get(&self.this.key).is_some_and(|entry| !matches!(entry.report, Some(Report::Claimed)))
-    }
-
-    /// Until the shim is gone.
-    async fn attend(
-        &mut self,
-        mut shim: Shim,
-        told: &mut mpsc::UnboundedReceiver<Told>,
-        released: &mut bool,
-        cancelled: &mut Option<Cancel>,
-    ) {
-        if let Some(Cancel { signal, grace }) = *cancelled {
-            let _ = shim.order(Order::Cancel { signal, grace }).await;
-        }
-        let acked = *self.acked.borrow_and_update();
-        let _ = shim.order(Order::Acked(acked)).await;
-        loop {
-            tokio::select! {
-                report = shim.changed() => {
-                    let Some(report) = report else { return };
-                    self.blocked = report.blocked.map(|blocked| words(blocked, report.limit));
-                    self.news.send_if_modified(|news| {
-                        std::mem::replace(&mut news.spooled, report.spooled) != report.spooled
-                    });
-                    self.trouble();
-                }
-                Ok(()) = self.acked.changed() => {
-                    let acked = *self.acked.borrow_and_update();
-                    let _ = shim.order(Order::Acked(acked)).await;
-                }
-                Ok(()) = self.stalled.changed() => {
-                    self.stalled.borrow_and_update();
-                    self.trouble();
-                }
-                Some(order) = told.recv() => match order {
-                    Told::Cancel(cancel) => {
-                        if cancelled.replace(cancel).is_none() {
-                            // Before the signal, so that it can look at what runs.
-                            let _ = self.this.hook("on-cancel", self.ticket).await;
-                        }
-                        let Cancel { signal, grace } = cancel;
-                        let _ = shim.order(Order::Cancel { signal, grace }).await;
-                    }
-                    // Of one that runs nobody says so but a controller that gave it up.
-                    Told::Release => *released = true,
-                },
-            }
-        }
-    }
-
-    fn trouble(&self) {
-        let trouble = self.blocked.clone().or_else(|| self.stalled.borrow().clone());
-        self.this.shared.trouble(self.this.key, trouble);
-    }
-}
-
-fn words(blocked: Blocked, limit: u64) -> String {
-    match blocked {
-        Blocked::Limit => {
-            format!(
-                "it waits: {limit} bytes of its output wait on the agent's disk, which is its limit, for Kafka to take them"
-            )
-        }
-        Blocked::Disk { errno } => {
-            let error = std::io::Error::from_raw_os_error(errno);
-            format!("it waits: the agent's disk takes no more of its output ({error})")
-        }
-    }
-}
-
-fn ended(exit: Exit) -> Ending {
-    let outcome = match (exit.cause, exit.outcome) {
-        // Whoever was told to end, and did, ended by that, whatever it then said.
-        (Some(Cause::TimedOut), _) => Outcome::TimedOut,
-        (Some(Cause::Cancelled), _) => Outcome::Cancelled,
-        (None, ShimOutcome::Code(code)) => Outcome::Exited(code),
-        (None, ShimOutcome::Signal(signal)) => Outcome::Signalled(signal),
-        (None, ShimOutcome::NotExecuted { errno, what }) => {
-            let error = std::io::Error::from_raw_os_error(errno);
-            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-            Outcome::NotStarted { code, message: format!("{what}: {error}") }
-        }
-    };
-    let [stdout, stderr] = [exit.stdout, exit.stderr].map(|Total { length, sha256 }| StreamEnd { length, sha256 });
-    Ending { report: Report::Ended { agent_ms: exit.time, outcome, stdout, stderr }, streams: Some([stdout, stderr]) }
-}
-
-fn ended_by(verdict: Verdict) -> Ending {
-    let digest = ring::digest::digest(&ring::digest::SHA256, b"");
-    let nothing = StreamEnd { length: 0, sha256: digest.as_ref().try_into().expect("SHA-256 has 32 bytes") };
-    let Verdict { at_ms: agent_ms, outcome } = verdict;
-    let report = Report::Ended { agent_ms, outcome, stdout: nothing, stderr: nothing };
-    Ending { report, streams: Some([nothing; 2]) }
-}
-
-fn lost_by(lost: Lost) -> Ending {
-    let reason = match lost {
-        Lost::HostRebooted => Loss::HostRebooted,
-        Lost::ShimGone { .. } | Lost::RecordDamaged => Loss::ShimGone,
-    };
-    Ending { report: Report::Lost(reason), streams: None }
 }
 
 #[cfg(test)]

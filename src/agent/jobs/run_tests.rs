@@ -5,7 +5,10 @@ use crate::{
     agent::{
         environment::Environment,
         jobs::{Hooks, Jobs, Settings},
-        shim::{Launcher, record},
+        shim::{
+            Launcher, record,
+            spec::{Exit, Outcome as ShimOutcome, Total},
+        },
     },
     job::{Hidden, JobId, LogFormat, Workspace},
     kafka::{Prefix, memory::MemoryCluster},

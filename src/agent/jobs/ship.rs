@@ -74,7 +74,7 @@ impl Shipping<'_> {
         }
         let topic = &self.shared.settings.topic;
         let topic_id = self.shared.topic_id().await?;
-        let (start, from) = self.start();
+        let (start, from) = self.start(topic_id);
         let job = JobKey::new(self.key.0.to_string()).expect("an id has 16 characters");
         let attempt = bytelog::Attempt::new(job, self.key.1, &AttemptKey::new(*self.ticket.key.expose()));
         let format = match self.ticket.format {
@@ -86,7 +86,7 @@ impl Shipping<'_> {
         let cluster = self.shared.cluster.clone();
         let shipper = Shipper::start_in(cluster, (topic, topic_id), partition, attempt, start, config);
         let view = shipper.view();
-        let mut course = Course { shipper, track: Track { view, told: None, noted: Instant::now() } };
+        let mut course = Course { shipper, track: Track { topic_id, view, told: None, noted: Instant::now() } };
         let mut reader = spool::Reader::new(&self.files.0.spool(), from);
         loop {
             let news = *self.news.borrow_and_update();
@@ -104,8 +104,8 @@ impl Shipping<'_> {
     }
 
     /// Where to begin: what was shipped was cut, so that a lost note of it is no loss.
-    fn start(&self) -> (Acked, Offsets) {
-        let mut start = self.files.shipped();
+    fn start(&self, topic_id: u128) -> (Acked, Offsets) {
+        let mut start = self.files.shipped(topic_id);
         let begins = spool::begins(&self.files.0.spool()).unwrap_or_default();
         let positions = &mut start.positions;
         positions[Stream::Stdout] = positions[Stream::Stdout].max(begins.stdout);
@@ -157,6 +157,14 @@ impl Shipping<'_> {
         let system =
             End { total: notes.len() as u64, sha256: digest.as_ref().try_into().expect("SHA-256 has 32 bytes") };
         let Course { shipper, mut track } = course;
+        let taken = shipper.taken();
+        let whole = |[stdout, stderr]: &[StreamEnd; 2]| {
+            (taken[Stream::Stdout], taken[Stream::Stderr]) == (stdout.length, stderr.length)
+        };
+        if ends.is_some_and(|ends| !whole(&ends)) {
+            tracing::error!("the spool of attempt {} is damaged: a part of its output is lost", super::id(self.key));
+        }
+        let ends = ends.filter(whole);
         let done = async {
             let mut shipper = shipper;
             match ends {
@@ -198,7 +206,7 @@ impl Shipping<'_> {
         }
         if last || course.noted.elapsed() >= NOTE {
             course.noted = Instant::now();
-            self.files.note_shipped(&view.acked);
+            self.files.note_shipped(course.topic_id, &view.acked);
         }
         Ok(())
     }
@@ -212,6 +220,8 @@ struct Course {
 
 /// What is known of it.
 struct Track {
+    /// Of the topic that has what is acknowledged.
+    topic_id: u128,
     view: watch::Receiver<bytelog::View>,
     /// The bytes that were shipped when the controller was last told.
     told: Option<u64>,

@@ -12,8 +12,6 @@ mod commands;
 mod log;
 mod request;
 mod station;
-#[cfg(test)]
-mod tests;
 mod view;
 
 use std::{
