@@ -127,6 +127,11 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
         encode(message, &mut self.pending)
     }
 
+    /// Whether something has not gone out.
+    pub fn has_more(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Sends what has not gone out. Cancel-safe.
     pub async fn send(&mut self) -> std::io::Result<()> {
         while !self.pending.is_empty() {

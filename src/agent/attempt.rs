@@ -10,6 +10,11 @@
 //! | `spool/` | shim | the output |
 //! | `exit` | shim, after the last byte of output | how it ended |
 //! | `shim.err` | shim | its last words, if it panicked |
+//! | `ticket` | agent, before the start | where the output goes and what is to be done at the end; without it nothing was started |
+//! | `shipped` | agent, now and then | how far the output is in the topic; a hint, less is shipped again |
+//! | `notes` | agent | the system stream: what the agent itself says about the attempt |
+//! | `script`, `stdin`, `secrets/` | agent, before the start | what the process reads; the secrets are removed when it ended |
+//! | `after` | agent | what follows the end was done: the hook, the workspace |
 //!
 //! The directory stays until the agent is told to remove it. Files of other names are left alone.
 
@@ -116,19 +121,25 @@ impl Attempt {
     /// Claims `id` below the directory `jobs`, which is made if it is missing, and leaves `spec` there for the shim.
     /// When this returns, the claim is on the disk.
     pub fn claim(jobs: &Path, id: &AttemptId, spec: &Spec) -> Result<Self, ClaimError> {
-        let dir = jobs.join(id.to_string());
-        let failed = |source| ClaimError::Dir { dir: dir.clone(), source };
-        let attempt = Self::at(&dir);
+        let attempt = Self::at(jobs.join(id.to_string()));
         // Looked at first: a spec that is too large claims nothing.
         let bytes = record::encode(&attempt.spec(), spec)?;
+        Self::take(jobs, id)?;
+        private_file::replace(&attempt.spec(), &bytes)?;
+        Ok(attempt)
+    }
+
+    /// Claims `id` without leaving a spec: until there is one, nothing can start. When this returns, the claim is on the disk.
+    pub fn take(jobs: &Path, id: &AttemptId) -> Result<Self, ClaimError> {
+        let dir = jobs.join(id.to_string());
+        let failed = |source| ClaimError::Dir { dir: dir.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(jobs).map_err(failed)?;
         match DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(ClaimError::Taken(id.clone())),
             made => made.map_err(failed)?,
         }
         File::open(jobs).and_then(|jobs| jobs.sync_all()).map_err(failed)?;
-        private_file::replace(&attempt.spec(), &bytes)?;
-        Ok(attempt)
+        Ok(Self::at(dir))
     }
 
     /// Leaves `spec` for the shim, also where an earlier agent died before it did.

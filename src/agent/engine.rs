@@ -1,6 +1,6 @@
 //! Keeps a session with the controller, and stops when told to.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -9,11 +9,16 @@ use tokio::{
 
 use super::{
     Config, Error, Exit,
+    environment::Environment,
     executor::{Executor, Phase},
-    host, starts,
+    host,
+    jobs::{self, Hooks, Jobs},
+    starts,
 };
 use crate::{
     backoff::Backoff,
+    id::AgentName,
+    job::Cancel,
     kafka::{self, SharedCluster},
     link::{self, AgentSession, Credential, Dialer, LinkError, Profile},
 };
@@ -43,10 +48,13 @@ pub async fn run(
     }
     let name = credential.name.clone();
     let dir = config.data.join("agent").join(name.as_str());
-    let starts = starts::count(&dir, host::clock()).map_err(|error| Error::Data { dir, error })?;
+    let starts = starts::count(&dir, host::clock()).map_err(|error| Error::Data { dir: dir.clone(), error })?;
     let labels = host::labels(&config.labels);
-    let executor = Executor::new(&config, &name, &labels);
+    let jobs =
+        jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;
+    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()));
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
+    jobs.hook("agent-startup").await;
     let dialer = tokio::select! {
         biased;
         () = asked(&mut stops) => return Ok(Exit::Drained),
@@ -58,7 +66,8 @@ pub async fn run(
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
         let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), &mut streams, closing.subscribe()));
-        let mut stop = pin!(stop(&mut stops, &executor));
+        let mut stop = pin!(stop(&mut stops, &executor, &jobs, config.wait_for_jobs));
+        let mut retire = pin!(retire(&config, &executor, &jobs));
         tokio::select! {
             biased;
             exit = &mut stop => {
@@ -66,6 +75,11 @@ pub async fn run(
                 if exit != Exit::Killed {
                     tokio::time::timeout(FAREWELL, sessions).await.ok();
                 }
+                (Ok(exit), exit)
+            }
+            exit = &mut retire => {
+                closing.send_replace(true);
+                tokio::time::timeout(FAREWELL, sessions).await.ok();
                 (Ok(exit), exit)
             }
             error = &mut sessions => {
@@ -81,9 +95,36 @@ pub async fn run(
     };
     executor.kill_all();
     if end != Exit::Killed {
+        jobs.hook("agent-shutdown").await;
+    }
+    if end != Exit::Killed {
         dialer.close().await;
     }
     outcome
+}
+
+/// What takes jobs, and goes on with those that were left.
+fn jobs(
+    config: &Config,
+    dir: &Path,
+    name: &AgentName,
+    labels: &BTreeMap<String, String>,
+    cluster: &SharedCluster,
+) -> std::io::Result<Jobs> {
+    // What is started must be found from any directory.
+    let dir = std::path::absolute(dir)?;
+    let settings = jobs::Settings {
+        jobs: dir.join("jobs"),
+        work: dir.join("work"),
+        mark: dir.join("mark"),
+        topic: config.link.prefix.logs(),
+        // The second would be one too many.
+        slots: if config.one_shot { config.slots.min(1) } else { config.slots },
+        hooks: Hooks { dir: config.hooks.clone() },
+        launcher: config.launcher.clone(),
+        environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
+    };
+    Jobs::new(settings, cluster.clone())
 }
 
 /// Opens the link, trying until Kafka is there.
@@ -174,25 +215,57 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Follows the requests to stop; ends when nothing runs any more, or need not be waited for.
-async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor) -> Exit {
+async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor, jobs: &Jobs, wait: bool) -> Exit {
     asked(stops).await;
     tracing::info!("stopping: nothing new is taken, {} running; stop again to end them", executor.running());
     executor.advance(Phase::Draining);
+    jobs.drain();
+    // Jobs go on under their shims, unless they are to be waited for.
+    let idle = async || {
+        executor.idle().await;
+        if wait {
+            jobs.settled().await;
+        }
+    };
     tokio::select! {
         biased;
-        () = executor.idle() => return Exit::Drained,
+        () = idle() => return Exit::Drained,
         () = asked(stops) => {}
     }
     tracing::info!("stopping: {} running are ended; stop again to kill them", executor.running());
     executor.advance(Phase::Cancelling);
+    if wait {
+        jobs.cancel_all(Cancel::default());
+    }
     tokio::select! {
         biased;
-        () = executor.idle() => Exit::Cancelled,
+        () = idle() => Exit::Cancelled,
         () = asked(stops) => {
             executor.kill_all();
             Exit::Killed
         }
     }
+}
+
+/// Ends when the agent has done what it was started for.
+async fn retire(config: &Config, executor: &Executor, jobs: &Jobs) -> Exit {
+    let never = std::future::pending::<()>;
+    tokio::select! {
+        () = async { if config.one_shot { jobs.begun().await } else { never().await } } => {
+            tracing::info!("this agent takes one job, and has it");
+        }
+        () = async { match config.idle_exit { Some(patience) => jobs.idle_for(patience).await, None => never().await } } => {
+            tracing::info!("stopping: there was nothing to do");
+        }
+        () = async { match config.max_uptime { Some(most) => tokio::time::sleep(most).await, None => never().await } } => {
+            tracing::info!("stopping: this agent is old enough");
+        }
+    }
+    jobs.drain();
+    jobs.settled().await;
+    executor.advance(Phase::Draining);
+    executor.idle().await;
+    Exit::Drained
 }
 
 async fn asked(stops: &mut mpsc::Receiver<()>) {

@@ -49,6 +49,11 @@ impl Environment {
         Ok(Self(variables))
     }
 
+    /// Sets one variable, whose name is known to be one.
+    pub fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.insert(name.into(), value.into());
+    }
+
     /// The variables, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.0.iter()

@@ -20,6 +20,7 @@ use super::{
     environment::Environment,
     exec,
     group::Groups,
+    jobs::Jobs,
     meeting::Meeting,
     stream::{Duplex, RecvHalf, SendHalf},
 };
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub phase: watch::Sender<Phase>,
     /// What the windows of stdin grow by.
     pub budget: Budget,
+    /// What takes jobs; nothing in tests of executions.
+    jobs: Option<Jobs>,
     slots: Arc<Semaphore>,
     max_execs: usize,
     /// Calls and executions that are being served.
@@ -74,7 +77,7 @@ struct Active<'a>(&'a watch::Sender<usize>);
 
 impl Executor {
     /// An executor for the agent `name`, whose labels are `labels`.
-    pub fn new(config: &Config, name: &AgentName, labels: &BTreeMap<String, String>) -> Self {
+    pub fn new(config: &Config, name: &AgentName, labels: &BTreeMap<String, String>, jobs: Option<Jobs>) -> Self {
         let work_dir = config.work_dir.as_deref().unwrap_or(Path::new("."));
         // Absolute: processes are looked up from here and started from there. It fails only where there is no current
         // directory, and then starts name the cause.
@@ -87,6 +90,7 @@ impl Executor {
             grace: config.grace,
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
+            jobs,
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,
             active: watch::Sender::new(0),
@@ -113,10 +117,11 @@ impl Executor {
                     turned_away.send.reset(CANCELLED);
                 }
             }
-            // Not yet.
-            Ok(Ok(Open::Jobs(_)) | Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => {
-                send.reset(UNKNOWN_STREAM)
-            }
+            Ok(Ok(Open::Jobs(hello))) => match &shared.jobs {
+                Some(jobs) => jobs.serve(hello, send, recv).await,
+                None => send.reset(UNKNOWN_STREAM),
+            },
+            Ok(Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => send.reset(UNKNOWN_STREAM),
             Ok(Err(FrameError::Ended | FrameError::Io(_))) | Err(_) => send.reset(CANCELLED),
         }
     }

@@ -14,6 +14,7 @@ mod exec;
 mod executor;
 mod group;
 mod host;
+mod jobs;
 mod meeting;
 mod orders;
 mod pump;
@@ -54,6 +55,22 @@ pub struct Config {
     pub max_execs: usize,
     /// How long processes have between SIGTERM and SIGKILL when the agent is stopped. Default 10 s.
     pub grace: Duration,
+    /// How many jobs run at once. Default: as many as the machine has processors.
+    pub slots: u32,
+    /// Programs of the operator that run around jobs and the agent's life: `agent-startup agent-shutdown pre-job post-job
+    /// on-cancel`. Default none.
+    pub hooks: Option<PathBuf>,
+    /// Takes one job, waits until it has ended and its output is in the topic, and stops. Default no.
+    pub one_shot: bool,
+    /// Stops when nothing ran for so long. Default never.
+    pub idle_exit: Option<Duration>,
+    /// Takes no new jobs after so long, waits for those that run, and stops. Default never.
+    pub max_uptime: Option<Duration>,
+    /// Waits for jobs when it is told to stop, and ends them when it is told so again. Default no: they go on under their
+    /// shims, and the next agent finds them.
+    pub wait_for_jobs: bool,
+    /// What starts the shims of jobs. Default: this program.
+    pub launcher: shim::Launcher,
     /// What ends the processes of an agent that was killed. Default none: then they may survive a SIGKILL of the agent.
     pub warden: Option<warden::Program>,
     /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
@@ -70,6 +87,13 @@ impl Default for Config {
             environment: Vec::new(),
             max_execs: 256,
             grace: Duration::from_secs(10),
+            slots: std::thread::available_parallelism().map_or(1, |n| n.get().try_into().unwrap_or(u32::MAX)),
+            hooks: None,
+            one_shot: false,
+            idle_exit: None,
+            max_uptime: None,
+            wait_for_jobs: false,
+            launcher: shim::Launcher::ourselves(),
             warden: None,
             dumpable: false,
         }

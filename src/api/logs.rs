@@ -12,7 +12,7 @@ use super::jobs::JobInfo;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
-    /// Of which attempt; of the last one if none. A reader that follows goes on with later attempts.
+    /// Of which attempt; of the last one if none. A reader that follows goes on with later ones.
     #[serde(default)]
     pub attempt: Option<u32>,
     /// One stream only.

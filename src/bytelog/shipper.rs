@@ -72,6 +72,8 @@ pub struct End {
 pub struct View {
     /// Up to where everything is in the topic.
     pub acked: Acked,
+    /// The lowest offset at which a batch of this shipper stands: what it ships is read from there on.
+    pub first: Option<i64>,
     /// Why nothing gets there at present; it is tried again.
     pub stalled: Option<kafka::Error>,
     /// Why the shipper has ended.
@@ -116,6 +118,18 @@ impl Shipper {
         Self::start_with(cluster, topic, partition, attempt, start, config, random()).await
     }
 
+    /// The same for who knows the topic's id already: asks nothing and waits for nothing.
+    pub fn start_in(
+        cluster: SharedCluster,
+        (topic, topic_id): (&str, u128),
+        partition: i32,
+        attempt: Attempt,
+        start: Acked,
+        config: Config,
+    ) -> Self {
+        Self::begin(cluster, (topic, topic_id), partition, attempt, start, config, random())
+    }
+
     pub(super) async fn start_with(
         cluster: SharedCluster,
         topic: &str,
@@ -123,9 +137,21 @@ impl Shipper {
         attempt: Attempt,
         start: Acked,
         config: Config,
-        mut random: Random,
+        random: Random,
     ) -> Result<Self, Error> {
         let topic_id = cluster.describe(topic).await?.id;
+        Ok(Self::begin(cluster, (topic, topic_id), partition, attempt, start, config, random))
+    }
+
+    fn begin(
+        cluster: SharedCluster,
+        (topic, topic_id): (&str, u128),
+        partition: i32,
+        attempt: Attempt,
+        start: Acked,
+        config: Config,
+        mut random: Random,
+    ) -> Self {
         let packer = Packer::new(config.max_record, config.max_batch, start.positions);
         let shared = Arc::new(Shared { packer: Mutex::new(packer), pushed: Notify::new(), taken: Notify::new() });
         let (view_out, view) = watch::channel(View { acked: start, ..View::default() });
@@ -143,7 +169,7 @@ impl Shipper {
             random,
         };
         let driver = tokio::spawn(driver.run()).abort_handle();
-        Ok(Self { shared, view, driver })
+        Self { shared, view, driver }
     }
 
     /// Takes bytes of `stream` that begin at `offset` and were written at `time` (milliseconds since 1970). Bytes that were
@@ -314,6 +340,7 @@ impl Driver {
         let (acked, records) = (self.ledger.acked(), self.ledger.records());
         self.view.send_modify(|view| {
             view.stalled = None;
+            view.first = Some(view.first.map_or(base, |first| first.min(base)));
             (view.acked, view.records) = (acked, records);
         });
         Ok(())

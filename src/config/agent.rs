@@ -33,12 +33,21 @@ impl Settings {
             let number = text.parse().ok().filter(|n| *n > 0);
             number.ok_or_else(|| format!("{text:?} is no number of processes; use 1 or more"))
         })?;
+        let slots = self.convert(&keys::SLOTS, |text| {
+            text.parse().map_err(|_| format!("{text:?} is no number of jobs; use 0 or more"))
+        })?;
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
             labels,
             work_dir: self.path(&keys::WORK),
             environment: self.environment().variables(),
+            slots: slots.unwrap_or(default.slots),
+            hooks: self.path(&keys::HOOKS),
+            one_shot: self.switch(&keys::ONE_SHOT)?,
+            idle_exit: self.duration(&keys::IDLE_EXIT)?,
+            max_uptime: self.duration(&keys::MAX_UPTIME)?,
+            wait_for_jobs: self.switch(&keys::WAIT_FOR_JOBS)?,
             max_execs: max_execs.unwrap_or(default.max_execs),
             ..Config::default()
         })

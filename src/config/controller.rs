@@ -8,16 +8,24 @@ use rustls::{
 };
 
 use super::{Error, Settings, keys};
-use crate::controller::Config;
+use crate::controller::{Config, scheduler};
 
 impl Settings {
     /// The controller's settings.
     pub fn controller(&self) -> Result<Config, Error> {
+        let usual = scheduler::Config::default();
+        let jobs = scheduler::Config {
+            deadline: self.duration(&keys::LOST_AFTER)?,
+            keep: self.duration(&keys::KEEP_JOBS_FOR)?.unwrap_or(usual.keep),
+            keep_jobs: self.number(&keys::KEEP_JOBS)?.unwrap_or(usual.keep_jobs),
+            ..usual
+        };
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
             tls: self.api_tls()?,
             accept_rollback: self.switch(&keys::ACCEPT_ROLLBACK)?,
+            jobs,
             ..Config::default()
         })
     }

@@ -198,6 +198,13 @@ keys! {
     /// Start on an older journal.
     ACCEPT_ROLLBACK = controller("accept-rollback", "").switch()
         .help("Start although the journal holds less than this machine has seen");
+    /// When a job of an agent that is away is given up.
+    LOST_AFTER = controller("lost-after", "DURATION")
+        .help("Jobs are lost whose agent is unreachable for so long while Kafka works [default: never]");
+    /// How long ended jobs are remembered.
+    KEEP_JOBS_FOR = controller("keep-jobs-for", "DURATION").help("How long ended jobs are remembered [default: 30 days]");
+    /// How many ended jobs are remembered.
+    KEEP_JOBS = controller("keep-jobs", "N").help("How many ended jobs are remembered at most [default: 10000]");
 
     /// Who the agent is.
     CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
@@ -205,6 +212,20 @@ keys! {
     LABEL = agent("label", "KEY=VALUE,…").many().help("Labels besides os, arch and hostname; may be repeated");
     /// Bound on concurrent executions.
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
+    /// Jobs at once.
+    SLOTS = agent("slots", "N").help("Jobs that run at once [default: as many as there are processors]");
+    /// Programs around jobs.
+    HOOKS = agent("hooks", "DIR")
+        .help("Programs that run around jobs: agent-startup, agent-shutdown, pre-job, post-job, on-cancel");
+    /// One job.
+    ONE_SHOT = agent("one-shot", "").switch().help("Take one job, wait for its end, and stop");
+    /// No job.
+    IDLE_EXIT = agent("idle-exit", "DURATION").help("Stop when nothing ran for so long");
+    /// Old age.
+    MAX_UPTIME = agent("max-uptime", "DURATION").help("Take no jobs after so long, wait for those that run, and stop");
+    /// What a stop means for jobs.
+    WAIT_FOR_JOBS = agent("wait-for-jobs", "").switch()
+        .help("When told to stop wait for jobs, instead of leaving them to the next agent");
     /// Where commands start.
     WORK = agent("work", "DIR").help("Where commands run that name no --cwd [default: where the agent started]");
 

@@ -11,7 +11,8 @@ use super::{
     exec::{self, Execution, Running, Surroundings},
     jobs::Jobs,
     peer::{BoxReader, Endpoints, Peer, Sending},
-    store::{Store, unknown_agent},
+    snapshots::Legacy,
+    store::{self, Store, unknown_agent},
 };
 use crate::{
     api::{
@@ -251,6 +252,11 @@ impl Handle {
         let mut executions = self.0.executions.subscribe();
         // The sender lives as long as this handle.
         let _ = executions.wait_for(|running| *running == 0).await;
+    }
+
+    /// What must outlive the journal if that is deleted and created anew.
+    pub(super) fn legacy(&self) -> Legacy {
+        Legacy { epoch: self.0.epoch, state: store::state(&self.0.directory, &self.0.jobs) }
     }
 
     pub(super) fn shared(&self) -> &Shared {

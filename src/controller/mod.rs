@@ -20,6 +20,7 @@ mod jobs;
 pub mod peer;
 pub mod registry;
 pub mod scheduler;
+mod snapshots;
 mod stdio;
 mod store;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use handle::Handle;
 use handle::{Phase, Shared};
 use jobs::{Jobs, Posting};
 use peer::{Endpoints, Peer};
+use snapshots::Legacy;
 pub use stdio::Stdin;
 use store::Store;
 
@@ -75,6 +77,8 @@ pub struct Config {
     pub patience: Duration,
     /// Takes a journal that shows less than this controller has seen of it. Default no.
     pub accept_rollback: bool,
+    /// After so many records of the journal the state is written into it, and what is before is cut away. Default 50,000.
+    pub snapshot_every: u64,
     /// How jobs are kept and when they are given up.
     pub jobs: scheduler::Config,
 }
@@ -89,6 +93,7 @@ impl Default for Config {
             max_executions: 4096,
             patience: Duration::from_secs(60),
             accept_rollback: false,
+            snapshot_every: 50_000,
             jobs: scheduler::Config::default(),
         }
     }
@@ -157,14 +162,37 @@ pub async fn run(
     cluster: SharedCluster,
     identity: Arc<Identity>,
     listener: TcpListener,
-    shutdown: mpsc::Receiver<()>,
+    mut shutdown: mpsc::Receiver<()>,
 ) -> Result<(), Error> {
-    let controller = start(&config, cluster, &identity).await?;
-    controller.serve(config, listener, shutdown).await
+    let mut controller = start(&config, cluster.clone(), &identity).await?;
+    loop {
+        let handle = controller.handle();
+        match controller.serve_on(&config, &listener, &mut shutdown).await {
+            Err(Error::Journal(journal::Error::Recreated { topic })) => {
+                tracing::warn!(
+                    topic,
+                    "the journal was deleted and created anew; writing into it what this controller knows"
+                );
+                let legacy = handle.legacy();
+                drop(handle);
+                controller = start_with(&config, cluster.clone(), &identity, Some(legacy)).await?;
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// Takes the journal over and opens the link. What this returns serves agents; [`Controller::serve`] adds the API.
 pub async fn start(config: &Config, cluster: SharedCluster, identity: &Arc<Identity>) -> Result<Controller, Error> {
+    start_with(config, cluster, identity, None).await
+}
+
+async fn start_with(
+    config: &Config,
+    cluster: SharedCluster,
+    identity: &Arc<Identity>,
+    legacy: Option<Legacy>,
+) -> Result<Controller, Error> {
     let link = {
         let (cluster, identity, config) = (cluster.clone(), identity.clone(), config.link.clone());
         async move |epoch, directory: Arc<Directory>| {
@@ -172,7 +200,7 @@ pub async fn start(config: &Config, cluster: SharedCluster, identity: &Arc<Ident
             Ok((Arc::new(listener) as Arc<dyn Endpoints>, sessions))
         }
     };
-    start_on(config, cluster, identity, link).await
+    start_on(config, cluster, identity, legacy, link).await
 }
 
 /// [`start`] on any link.
@@ -180,19 +208,30 @@ async fn start_on<P, L>(
     config: &Config,
     cluster: SharedCluster,
     identity: &Identity,
+    legacy: Option<Legacy>,
     link: L,
 ) -> Result<Controller, Error>
 where
     P: Peer,
     L: AsyncFnOnce(u32, Arc<Directory>) -> Result<(Arc<dyn Endpoints>, mpsc::Receiver<P>), LinkError>,
 {
-    let seen = if config.accept_rollback { None } else { files::read_witness(&config.data)? };
+    let seen = if config.accept_rollback || legacy.is_some() { None } else { files::read_witness(&config.data)? };
     let key = StateKey::new(identity.derive("journal"));
     let (journal, committed) = Journal::open(cluster.clone(), &config.link.prefix.journal(), key, seen).await?;
     let directory = Arc::new(Directory::new());
     let jobs = Arc::new(Jobs::new(config.jobs.clone(), config.link.partitions));
-    let store = Store::new(journal, committed, directory.clone(), jobs.clone(), config.patience);
-    let epoch = match timeout(config.patience, store.claim()).await {
+    let (above, founding) = legacy.map_or((0, None), |legacy| (legacy.epoch, Some(legacy.state)));
+    let founds = founding.is_some();
+    let (store, mut copies) =
+        Store::new(journal, committed, directory.clone(), jobs.clone(), founding, config.patience);
+    let takeover = async {
+        let epoch = store.claim(above).await?;
+        if founds {
+            snapshots::found(&store, &mut copies).await?;
+        }
+        Ok::<_, Error>(epoch)
+    };
+    let epoch = match timeout(config.patience, takeover).await {
         Ok(epoch) => epoch?,
         Err(_) => {
             let detail = store.journal().health().borrow().to_string();
@@ -221,15 +260,16 @@ where
     look(handle.shared());
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));
     let attention = tokio::spawn(attend(handle.clone(), config.data.clone()));
+    let shortening = tokio::spawn(snapshots::keep(store.journal().clone(), copies, config.snapshot_every));
     let decisions = tokio::spawn(jobs::decide(jobs.clone(), store.journal().clone()));
     let time = tokio::spawn(async move { jobs.keep_time().await });
-    Ok(Controller { handle, tasks: [admission, attention, decisions, time] })
+    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, time] })
 }
 
 /// A controller that serves agents.
 pub struct Controller {
     handle: Handle,
-    tasks: [tokio::task::JoinHandle<()>; 4],
+    tasks: [tokio::task::JoinHandle<()>; 5],
 }
 
 impl Controller {
@@ -239,14 +279,28 @@ impl Controller {
     }
 
     /// Serves the API on `listener` until it is stopped or superseded; see [`run`].
-    pub async fn serve(self, config: Config, listener: TcpListener, shutdown: mpsc::Receiver<()>) -> Result<(), Error> {
+    pub async fn serve(
+        self,
+        config: Config,
+        listener: TcpListener,
+        mut shutdown: mpsc::Receiver<()>,
+    ) -> Result<(), Error> {
+        self.serve_on(&config, &listener, &mut shutdown).await
+    }
+
+    async fn serve_on(
+        self,
+        config: &Config,
+        listener: &TcpListener,
+        shutdown: &mut mpsc::Receiver<()>,
+    ) -> Result<(), Error> {
         let address = listener.local_addr()?;
         if config.tls.is_none() && !address.ip().is_loopback() {
             return Err(Error::Plaintext(address));
         }
         let token = Secret::new(files::read_or_create_token(&config.data)?);
         tracing::info!(%address, "serving the API");
-        let http = http::serve(listener, self.handle.clone(), token, config.tls, config.max_connections);
+        let http = http::serve(listener, self.handle.clone(), token, config.tls.clone(), config.max_connections);
         tokio::pin!(http);
         let ended = tokio::select! {
             ended = self.ended() => Err(ended),
@@ -359,7 +413,7 @@ fn look(shared: &Shared) {
 }
 
 /// Waits until enough was asked for and done to stop.
-async fn stopped(handle: &Handle, mut shutdown: mpsc::Receiver<()>) {
+async fn stopped(handle: &Handle, shutdown: &mut mpsc::Receiver<()>) {
     let mut requests = 0;
     loop {
         tokio::select! {

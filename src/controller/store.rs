@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     api::{ApiError, Code},
     id::AgentName,
-    journal::{self, Committed, Journal},
+    journal::{self, Committed, Journal, Snapshot},
     link::SecretHash,
     selector::Labels,
 };
@@ -46,6 +47,9 @@ struct Progress {
     end: Option<End>,
 }
 
+/// The state as of a snapshot, as payloads.
+pub type Copy = (Snapshot, Vec<Bytes>);
+
 /// Why folding ended.
 #[derive(Debug, Clone)]
 enum End {
@@ -56,23 +60,29 @@ enum End {
 }
 
 impl Store {
-    /// Folds the journal into `directory` from now on. A change waits up to `patience` to be read back.
+    /// Folds the journal into `directory` and `jobs` from now on. A change waits up to `patience` to be read back. Copies of
+    /// the state come out where snapshots begin; with a `founding` state that is the first of them, and nothing before counts.
     pub fn new(
         journal: Journal,
         committed: mpsc::Receiver<Committed>,
         directory: Arc<Directory>,
         jobs: Arc<Jobs>,
+        founding: Option<Vec<Bytes>>,
         patience: Duration,
-    ) -> Self {
+    ) -> (Self, mpsc::Receiver<Copy>) {
         let progress = watch::Sender::new(Progress::default());
-        tokio::spawn(fold(committed, directory.clone(), jobs, progress.clone()));
-        Self { journal, directory, progress, epoch: Arc::default(), patience }
+        let (copies, copies_out) = mpsc::channel(1);
+        let fold =
+            Fold { directory: directory.clone(), jobs, progress: progress.clone(), leading: false, founding, copies };
+        tokio::spawn(fold.run(committed));
+        (Self { journal, directory, progress, epoch: Arc::default(), patience }, copies_out)
     }
 
-    /// Takes the journal over, and returns the epoch once everything before it was folded. Bounded by the caller.
-    pub async fn claim(&self) -> Result<u32, Error> {
+    /// Takes the journal over with an epoch above this one, and returns the epoch once everything before it was folded. Bounded
+    /// by the caller.
+    pub async fn claim(&self, above: u32) -> Result<u32, Error> {
         let epoch = tokio::select! {
-            epoch = self.journal.claim() => epoch?,
+            epoch = self.journal.claim_above(above) => epoch?,
             error = self.ended() => return Err(error),
         };
         self.reached((epoch, 0)).await?;
@@ -169,49 +179,95 @@ pub fn unknown_agent(name: &AgentName) -> ApiError {
     ApiError::new(Code::UnknownAgent, format!("there is no agent {name}; `rk agents ls` lists them"))
 }
 
-async fn fold(
-    mut committed: mpsc::Receiver<Committed>,
+/// Who folds the journal.
+struct Fold {
     directory: Arc<Directory>,
     jobs: Arc<Jobs>,
     progress: watch::Sender<Progress>,
-) {
-    let mut leading = false;
-    let end = loop {
-        match committed.recv().await {
-            Some(Committed::Event { epoch, seq, payload, .. }) => match Event::decode(&payload) {
-                Ok(event) => {
-                    jobs.fold(&event);
-                    directory.fold(event);
-                    progress.send_modify(|progress| progress.at = (epoch, seq));
-                }
-                Err(unknown) => break End::Unknown(unknown),
-            },
-            Some(Committed::Claimed { epoch, mine }) => {
-                if leading && !mine {
-                    break End::Superseded(epoch);
-                }
-                leading |= mine;
-                progress.send_modify(|progress| progress.at = (epoch, 0));
+    leading: bool,
+    /// The state that a founding snapshot will hold. Until it is written what the journal holds counts for nothing.
+    founding: Option<Vec<Bytes>>,
+    copies: mpsc::Sender<Copy>,
+}
+
+impl Fold {
+    async fn run(mut self, mut committed: mpsc::Receiver<Committed>) {
+        let end = loop {
+            match committed.recv().await {
+                Some(committed) => match self.take(committed) {
+                    Ok(()) => {}
+                    Err(end) => break end,
+                },
+                None => break End::Closed,
             }
-            Some(Committed::Restore(snapshot)) => {
-                if leading {
-                    break End::Superseded(snapshot.epoch);
-                }
-                directory.forget();
-                progress.send_modify(|progress| progress.at = (snapshot.epoch, snapshot.seq));
+        };
+        self.progress.send_modify(|progress| {
+            progress.end.get_or_insert(end);
+        });
+    }
+
+    fn take(&mut self, committed: Committed) -> Result<(), End> {
+        match committed {
+            Committed::Event { epoch, seq, payload, .. } => {
+                self.fold(&payload)?;
+                self.progress.send_modify(|progress| progress.at = (epoch, seq));
             }
-            Some(Committed::Restored { payload }) => match Event::decode(&payload) {
-                Ok(event) => directory.fold(event),
-                Err(unknown) => break End::Unknown(unknown),
-            },
-            Some(Committed::CaughtUp | Committed::SnapshotBegun(_) | Committed::RestoreEnd) => (),
-            Some(Committed::Failed(error)) => break End::Journal(error),
-            None => break End::Closed,
+            Committed::Claimed { epoch, mine } => {
+                if self.leading && !mine {
+                    return Err(End::Superseded(epoch));
+                }
+                self.leading |= mine;
+                self.progress.send_modify(|progress| progress.at = (epoch, 0));
+            }
+            Committed::Restore(snapshot) => {
+                if self.leading {
+                    return Err(End::Superseded(snapshot.epoch));
+                }
+                self.directory.forget();
+                self.jobs.forget();
+                self.progress.send_modify(|progress| progress.at = (snapshot.epoch, snapshot.seq));
+            }
+            Committed::Restored { payload } => self.fold(&payload)?,
+            Committed::SnapshotBegun(snapshot) => self.copy(snapshot)?,
+            Committed::CaughtUp | Committed::RestoreEnd => {}
+            Committed::Failed(error) => return Err(End::Journal(error)),
         }
-    };
-    progress.send_modify(|progress| {
-        progress.end.get_or_insert(end);
-    });
+        Ok(())
+    }
+
+    fn fold(&self, payload: &[u8]) -> Result<(), End> {
+        if self.founding.is_some() {
+            return Ok(());
+        }
+        let event = Event::decode(payload).map_err(End::Unknown)?;
+        self.jobs.fold(&event);
+        self.directory.fold(event);
+        Ok(())
+    }
+
+    /// The state as it is here goes into the journal.
+    fn copy(&mut self, snapshot: Snapshot) -> Result<(), End> {
+        let state = match self.founding.take() {
+            None => state(&self.directory, &self.jobs),
+            Some(state) => {
+                self.directory.forget();
+                self.jobs.forget();
+                state.iter().try_for_each(|payload| self.fold(payload))?;
+                state
+            }
+        };
+        // One that nobody takes stays torn, which costs nothing.
+        let _ = self.copies.try_send((snapshot, state));
+        Ok(())
+    }
+}
+
+/// All that the controller must remember, as payloads of events.
+pub fn state(directory: &Directory, jobs: &Jobs) -> Vec<Bytes> {
+    // Agents first: what else is said of them needs them.
+    let mut state = directory.ask(|registry| registry.snapshot().map(|event| event.encode()).collect::<Vec<_>>());
+    state.extend(jobs.snapshot());
+    state
 }
 
 impl From<End> for Error {

@@ -71,10 +71,15 @@ impl Site {
 
     /// Takes over.
     pub async fn controller(&self) -> Result<World, Error> {
+        self.controller_with(None).await
+    }
+
+    /// Takes over a journal that was created anew, with what a controller knew.
+    pub async fn controller_with(&self, legacy: Option<super::snapshots::Legacy>) -> Result<World, Error> {
         let (sessions, receiver) = mpsc::channel(16);
         let endpoints: Arc<dyn Endpoints> = Arc::new(FakeEndpoints);
         let controller =
-            super::start_on(&self.config, Arc::new(self.cluster.clone()), &self.identity, async move |_, _| {
+            super::start_on(&self.config, Arc::new(self.cluster.clone()), &self.identity, legacy, async move |_, _| {
                 Ok((endpoints, receiver))
             })
             .await?;

@@ -44,6 +44,7 @@ pub fn script(script: &str) -> Spec {
         background: Background::End,
         spool_limit: 64 << 20,
         run_as: None,
+        redact: Vec::new(),
     }
 }
 

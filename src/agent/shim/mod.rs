@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use cgroup::Cgroup;
 pub use client::{Launcher, Shim, StartError};
-pub use filter::{Filter, PassThrough};
+pub use filter::{Filter, Mask, PassThrough};
 pub use orders::{Blocked, Order, Report};
 pub use record::RecordError;
 
@@ -46,6 +46,7 @@ use super::{
     host,
     spool::{Stream, Writer},
 };
+use crate::{bytelog::redact::Secrets, secret::Secret};
 use driver::{Driver, State};
 use hold::Held;
 use life::{Life, Rules};
@@ -162,12 +163,11 @@ fn start(
         time: host::clock(),
         cgroup: cgroup.as_ref().map(|cgroup| cgroup.dir().as_os_str().to_owned()),
     };
+    let mut filters = filters(&spec)?;
+    let mut filter = || filters.pop().expect("there are two");
     let pipes = (held.child.stdout.take(), held.child.stderr.take());
     let (stdout, stderr) = (pipes.0.expect("stdout is piped").into(), pipes.1.expect("stderr is piped").into());
-    let outputs = [
-        Output::new(Stream::Stdout, stdout, Box::new(PassThrough))?,
-        Output::new(Stream::Stderr, stderr, Box::new(PassThrough))?,
-    ];
+    let outputs = [Output::new(Stream::Stdout, stdout, filter())?, Output::new(Stream::Stderr, stderr, filter())?];
     // From here on it may have run. If this fails half-way, the held child ends with us.
     record::write(&attempt.started(), &started).map_err(io::Error::other)?;
     let rules = Rules {
@@ -185,6 +185,16 @@ fn start(
     let state = State::default();
     let driver = Driver { attempt, life, reaper, signals, desk, spool, outputs, pid, gate: Some(gate), state };
     Ok((driver, started))
+}
+
+/// What stands before the spool of each stream. Without secrets it takes no memory.
+fn filters(spec: &Spec) -> io::Result<Vec<Box<dyn Filter>>> {
+    if spec.redact.is_empty() {
+        return Ok(vec![Box::new(PassThrough), Box::new(PassThrough)]);
+    }
+    let values: Vec<_> = spec.redact.iter().map(|value| Secret::new(value.expose().clone())).collect();
+    let secrets = Secrets::new(&values).map_err(io::Error::other)?;
+    Ok(vec![Box::new(Mask::new(&secrets)), Box::new(Mask::new(&secrets))])
 }
 
 /// Takes the lock; `None` if a living shim has it.

@@ -4,6 +4,8 @@ use std::{ffi::OsString, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::Hidden;
+
 /// What a shim is to run. In all it may be 1 MiB.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -31,6 +33,8 @@ pub struct Spec {
     pub spool_limit: u64,
     /// Whom it runs as; the agent's own user if there is none.
     pub run_as: Option<RunAs>,
+    /// What is masked in its output: the values of its secrets, 64 KiB together at most.
+    pub redact: Vec<Hidden<Vec<u8>>>,
 }
 
 /// What a process reads.

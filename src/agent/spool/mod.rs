@@ -21,7 +21,7 @@ mod writer;
 
 use std::{io, path::PathBuf};
 
-pub use reader::{Chunk, Next, Reader, cut};
+pub use reader::{Chunk, Next, Reader, begins, cut};
 pub use record::MAX_CHUNK;
 use serde::{Deserialize, Serialize};
 pub use writer::Writer;

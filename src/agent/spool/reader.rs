@@ -162,6 +162,17 @@ impl Place {
     }
 }
 
+/// Where the spool in `dir` begins: what lies before was cut.
+pub fn begins(dir: &Path) -> Result<Offsets, SpoolError> {
+    let numbers = segment::numbers(dir).map_err(|source| SpoolError::Io { path: dir.to_owned(), source })?;
+    for number in numbers {
+        if let Some(place) = open(dir, number)? {
+            return Ok(place.ends);
+        }
+    }
+    Ok(Offsets::default())
+}
+
 /// Removes the segments of a spool, whose shim is gone, that were shipped up to `acked`. While the shim lives it does this itself
 /// when it is told what was acknowledged.
 pub fn cut(dir: &Path, acked: &Offsets) -> Result<(), SpoolError> {

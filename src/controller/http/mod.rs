@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Serves the API on `listener` until it is dropped.
 pub async fn serve(
-    listener: TcpListener,
+    listener: &TcpListener,
     handle: Handle,
     token: Secret<String>,
     tls: Option<Arc<rustls::ServerConfig>>,

@@ -85,19 +85,26 @@ impl Reading {
     async fn read(&mut self) -> Result<(), Stop> {
         let mut before = 0;
         loop {
-            let number = self.query.attempt.unwrap_or(self.ask(Job::attempt)?);
             let has_ended = self.ask(|job| job.state().is_terminal())?;
-            if number > before && self.ask(|job| job.attempts().contains_key(&number))? {
-                self.send(LogItem::Attempt(number)).await?;
-                self.attempt(number, before == 0).await?;
-                before = number;
-                // It may have ended, or been repeated, meanwhile.
-                continue;
+            let wanted = self.query.attempt.filter(|_| before == 0);
+            let next = self.ask(|job| match wanted {
+                Some(number) => Some(number),
+                // Later ones in their order, the first of all the last.
+                None if before > 0 => job.attempts().range(before + 1..).next().map(|(number, _)| *number),
+                None => job.attempts().contains_key(&job.attempt()).then_some(job.attempt()),
+            })?;
+            match next {
+                Some(number) => {
+                    self.send(LogItem::Attempt(number)).await?;
+                    self.attempt(number, before == 0).await?;
+                    before = number;
+                    if !self.query.follow {
+                        return Ok(());
+                    }
+                }
+                None if has_ended || !self.query.follow => return Ok(()),
+                None => self.changed().await?,
             }
-            if has_ended || !self.query.follow || self.query.attempt.is_some() {
-                return Ok(());
-            }
-            self.changed().await?;
         }
     }
 

@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -53,6 +54,7 @@ const UPKEEP: Duration = Duration::from_secs(3600);
 
 /// The controller's jobs.
 pub struct Jobs {
+    config: scheduler::Config,
     started: Instant,
     state: Mutex<State>,
     /// There is something to be journalled.
@@ -84,7 +86,7 @@ impl Jobs {
     /// None, with logs on so many partitions.
     pub fn new(config: scheduler::Config, partitions: u32) -> Self {
         let state = State {
-            scheduler: Scheduler::new(config),
+            scheduler: Scheduler::new(config.clone()),
             proposals: VecDeque::new(),
             stations: BTreeMap::new(),
             stations_made: 0,
@@ -92,6 +94,7 @@ impl Jobs {
             watchers: BTreeMap::new(),
         };
         Self {
+            config,
             started: Instant::now(),
             state: Mutex::new(state),
             proposed: Notify::new(),
@@ -112,6 +115,18 @@ impl Jobs {
                 state.note(event);
             }
         });
+    }
+
+    /// Forgets all jobs and agents: the journal begins anew. Only before this controller leads.
+    pub fn forget(&self) {
+        let mut state = self.lock();
+        state.scheduler = Scheduler::new(self.config.clone());
+        state.troubles.clear();
+    }
+
+    /// Events that give the same jobs once all agents were added.
+    pub fn snapshot(&self) -> Vec<Bytes> {
+        self.lock().scheduler.snapshot().map(|event| Event::Scheduler(event).encode()).collect()
     }
 
     /// This controller leads from now on: it decides, and not only follows.

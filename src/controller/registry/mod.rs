@@ -104,6 +104,20 @@ impl Registry {
         }
     }
 
+    /// Events that, folded by an empty registry, give the same agents.
+    pub fn snapshot(&self) -> impl Iterator<Item = Event> + '_ {
+        let removed = self.removed.iter().flat_map(|(name, secret)| {
+            let added = Event::AgentAdded { name: name.clone(), secret: *secret, labels: Labels::new() };
+            [added, Event::AgentRemoved { name: name.clone() }]
+        });
+        let here = self.agents.iter().map(|(name, entry)| Event::AgentAdded {
+            name: name.clone(),
+            secret: entry.secret,
+            labels: entry.given.clone(),
+        });
+        removed.chain(here)
+    }
+
     /// The agent has a session. Returns false if there is no such agent: the session must end.
     pub fn handle_session(
         &mut self,

@@ -1,13 +1,17 @@
 //! What is added stays, whoever is the controller.
 
 use crate::{
-    api::{AddAgent, AgentState, Code},
+    api::{
+        AddAgent, Agent, AgentState, Code,
+        jobs::{AskedBy, JobList, JobQuery},
+    },
     controller::{
         Error,
-        testing::{Site, name, soon},
+        testing::{Site, World, name, soon},
     },
     journal,
-    selector::Labels,
+    kafka::{At, Cluster},
+    selector::{Labels, Selector},
 };
 
 fn request(text: &str) -> AddAgent {
@@ -97,4 +101,67 @@ async fn a_journal_that_lost_what_was_seen_is_refused_unless_told_otherwise() {
     site.config.accept_rollback = true;
     let world = site.controller().await.expect("told to");
     assert_eq!(world.handle.agent(&name("a")).expect_err("forgotten").code, Code::UnknownAgent);
+}
+
+/// What a controller remembers, as people see it.
+fn memory(world: &World) -> (Vec<Agent>, JobList) {
+    let agents = world.handle.agents(&Selector::default()).agents;
+    (agents, world.handle.jobs(&JobQuery::default()).expect("listed"))
+}
+
+async fn fill(world: &World, jobs: usize) {
+    for text in ["a", "b", "c"] {
+        world.handle.add_agent(request(text)).await.expect("added");
+    }
+    world.handle.remove_agent(&name("b")).await.expect("removed");
+    world.handle.drain_agent(&name("c"), &AskedBy { by: "me".to_owned() }).await.expect("drained");
+    for number in 0..jobs {
+        let job = serde_json::json!({ "argv": ["true", number.to_string()], "submitter": "me" });
+        world.handle.submit_job(serde_json::from_value(job).expect("a job")).await.expect("submitted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_journal_is_cut_and_the_next_controller_knows_the_same() {
+    let mut site = Site::new();
+    site.config.snapshot_every = 20;
+    let world = site.controller().await.expect("started");
+    fill(&world, 40).await;
+    let start = async || site.cluster.reader("rk.journal", 0).offset(At::Earliest).await.expect("there");
+    soon(async {
+        while start().await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    world
+        .handle
+        .submit_job(serde_json::from_str(r#"{"argv":["x"],"submitter":"me"}"#).expect("a job"))
+        .await
+        .expect("in");
+    let before = memory(&world);
+    assert_eq!((before.0.len(), before.1.jobs.len(), before.0[1].drained), (2, 41, true));
+    drop(world);
+    let world = site.controller().await.expect("took over");
+    assert_eq!(memory(&world), before);
+    let directory = world.handle.shared().directory.clone();
+    assert!(directory.ask(|registry| registry.is_removed(&name("b"))), "it is told that it was removed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_was_created_anew_is_written_again_by_who_led() {
+    let site = Site::new();
+    let world = site.controller().await.expect("started");
+    fill(&world, 3).await;
+    let (before, legacy) = (memory(&world), world.handle.legacy());
+    site.cluster.create("rk.journal", 1);
+    soon(world.controller.as_ref().expect("runs").ended()).await;
+    drop(world);
+    let world = site.controller_with(Some(legacy)).await.expect("founded");
+    assert_eq!(memory(&world), before);
+    let epoch = world.handle.status().epoch;
+    drop(world);
+    let world = site.controller().await.expect("took over");
+    assert_eq!(memory(&world), before);
+    assert!(world.handle.status().epoch > epoch);
 }

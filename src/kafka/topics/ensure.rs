@@ -206,7 +206,7 @@ mod tests {
             lines[0].ends_with("--entity-name rk.down.control --add-config compression.type=producer`"),
             "{lines:?}"
         );
-        let journal = topics.last().expect("five topics");
+        let journal = topics.iter().find(|topic| topic.name == "rk.journal").expect("it is planned");
         assert_eq!(differences(journal, &found(&[("retention.ms", "604800000")])).len(), 1);
     }
 

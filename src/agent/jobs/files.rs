@@ -1,0 +1,109 @@
+//! What the agent itself keeps in an attempt's directory.
+
+use std::{os::unix::fs::OpenOptionsExt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agent::{
+        attempt::Attempt,
+        shim::{RecordError, record},
+    },
+    bytelog::Acked,
+    job::{Hidden, LogFormat, Outcome, Workspace},
+    private_file::PrivateFileError,
+};
+
+/// What must be known of an attempt by the next agent. Written before anything starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Of the logs' topic.
+    pub partition: u32,
+    /// The attempt's key.
+    pub key: Hidden<[u8; 32]>,
+    /// How output is sealed.
+    pub format: LogFormat,
+    /// What becomes of the work directory.
+    pub workspace: Workspace,
+    /// What people call the job.
+    pub name: Option<String>,
+}
+
+/// An end that no shim tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// The files of an attempt.
+pub struct Files<'a>(pub &'a Attempt);
+
+impl Files<'_> {
+    /// Reads the ticket.
+    pub fn ticket(&self) -> Result<Option<Ticket>, RecordError> {
+        record::read(&self.path("ticket"))
+    }
+
+    /// Writes the ticket.
+    pub fn put_ticket(&self, ticket: &Ticket) -> Result<(), PrivateFileError> {
+        record::write(&self.path("ticket"), ticket)
+    }
+
+    /// Reads the verdict.
+    pub fn verdict(&self) -> Result<Option<Verdict>, RecordError> {
+        record::read(&self.path("verdict"))
+    }
+
+    /// Writes the verdict.
+    pub fn put_verdict(&self, verdict: &Verdict) -> Result<(), PrivateFileError> {
+        record::write(&self.path("verdict"), verdict)
+    }
+
+    /// How far output was shipped; the beginning if that is not known.
+    pub fn shipped(&self) -> Acked {
+        std::fs::read(self.path("shipped")).ok().and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Notes how far output was shipped. A hint: not synced, and not missed if it can't be written.
+    pub fn note_shipped(&self, acked: &Acked) {
+        let (path, new) = (self.path("shipped"), self.path("shipped.new"));
+        let bytes = postcard::to_stdvec(acked).expect("plain data");
+        let written = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &path));
+        if let Err(error) = written {
+            tracing::debug!("{}: {error}", path.display());
+        }
+    }
+
+    /// Forgets how far output was shipped.
+    pub fn forget_shipped(&self) {
+        let _ = std::fs::remove_file(self.path("shipped"));
+    }
+
+    /// What the agent itself says about the attempt: the system stream.
+    pub fn notes(&self) -> Vec<u8> {
+        std::fs::read(self.path("notes")).unwrap_or_default()
+    }
+
+    /// Adds to what the agent says. That it can't be written costs no more than the note.
+    pub fn note(&self, bytes: &[u8]) {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new();
+        let file = file.append(true).create(true).mode(0o600).open(self.path("notes"));
+        if let Err(error) = file.and_then(|mut file| file.write_all(bytes)) {
+            tracing::debug!("{}: {error}", self.path("notes").display());
+        }
+    }
+
+    /// True once: what follows an attempt's end is done by one agent only.
+    pub fn begin_after(&self) -> bool {
+        std::fs::OpenOptions::new().write(true).create_new(true).open(self.path("after")).is_ok()
+    }
+
+    /// A file of this name.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.dir().join(name)
+    }
+}

@@ -1,0 +1,245 @@
+//! Jobs on this machine: from the order to start one until the controller has its end in the journal and all its output is in
+//! the topic.
+//!
+//! ```text
+//! controller ─ stream ─→ table ─→ one task for each attempt ─→ shim
+//!            ←─ reports ─┘          └→ spool → topic
+//! ```
+//!
+//! Everything that must outlive the agent is in the attempt's directory ([`attempt`](super::attempt)): an agent that starts
+//! looks at the directories, and goes on where the one before was killed. The tasks outlive sessions; a report that a lost
+//! session swallowed is said again in the next one.
+
+mod files;
+mod hooks;
+mod marks;
+mod prepare;
+mod run;
+mod ship;
+mod stream;
+mod workspace;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    adopt::{self, Decision},
+    attempt::AttemptId,
+    environment::Environment,
+    shim::Launcher,
+};
+use crate::{
+    job::{Cancel, JobId, Spec},
+    kafka::SharedCluster,
+    protocol::jobs::{Event, LogTicket, Report},
+};
+
+pub(super) use hooks::Hooks;
+
+/// An attempt's name among this agent's.
+type Key = (JobId, u32);
+
+/// How jobs run here.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// The attempts' directories.
+    pub jobs: PathBuf,
+    /// The work directories.
+    pub work: PathBuf,
+    /// What the agent remembers of the controller's journal.
+    pub mark: PathBuf,
+    /// The topic of the output.
+    pub topic: String,
+    /// How many run at once.
+    pub slots: u32,
+    /// What starts shims.
+    pub launcher: Launcher,
+    /// What every process gets.
+    pub environment: Environment,
+    /// The operator's programs.
+    pub hooks: Hooks,
+}
+
+/// All of them. Clones are handles of the same.
+#[derive(Clone)]
+pub(super) struct Jobs(Arc<Shared>);
+
+struct Shared {
+    settings: Settings,
+    cluster: SharedCluster,
+    /// The logs' topic's id, once it is known.
+    topic_id: Mutex<Option<u128>>,
+    state: Mutex<State>,
+    /// How many attempts there are.
+    kept: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    attempts: BTreeMap<Key, Entry>,
+    /// Where reports go: the newest stream's.
+    stream: Option<(u64, mpsc::UnboundedSender<Event>)>,
+    streams: u64,
+    draining: bool,
+}
+
+/// An attempt that has a directory.
+struct Entry {
+    /// How it stands. What it was told to release says nothing more.
+    report: Option<Report>,
+    trouble: Option<String>,
+    orders: mpsc::UnboundedSender<Told>,
+}
+
+/// What an attempt's task is told.
+enum Told {
+    Cancel(Cancel),
+    Release,
+}
+
+/// How an attempt's task begins.
+enum Begin {
+    /// It was ordered just now.
+    Ordered(Box<Spec>, LogTicket),
+    /// There was a directory.
+    Found(Decision),
+}
+
+impl Jobs {
+    /// Goes on with what earlier agents left in the attempts' directory.
+    pub fn new(settings: Settings, cluster: SharedCluster) -> io::Result<Self> {
+        let found = adopt::scan(&settings.jobs)?;
+        let shared = Shared {
+            settings,
+            cluster,
+            topic_id: Mutex::default(),
+            state: Mutex::default(),
+            kept: watch::Sender::new(0),
+        };
+        let jobs = Self(Arc::new(shared));
+        for (id, decision) in found {
+            match (key(&id), decision) {
+                (Some(key), Ok(Decision::Foreign)) => {
+                    tracing::error!(
+                        "attempt {id} belongs to a shim on another host; two hosts must not share a --data ({key:?})"
+                    );
+                }
+                (Some(key), Ok(decision)) => jobs.begin(key, Begin::Found(decision)),
+                (None, _) => tracing::warn!("attempt {id} is none of this version's, and is left alone"),
+                (_, Err(error)) => tracing::error!("attempt {id} cannot be looked at: {error}"),
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Takes no new jobs from now on, and says so.
+    pub fn drain(&self) {
+        let mut state = self.0.lock();
+        if !std::mem::replace(&mut state.draining, true) {
+            state.say(Event::Draining(true));
+        }
+    }
+
+    /// Ends all that run, with their grace.
+    pub fn cancel_all(&self, cancel: Cancel) {
+        for entry in self.0.lock().attempts.values() {
+            let _ = entry.orders.send(Told::Cancel(cancel));
+        }
+    }
+
+    /// Waits until every attempt has ended and was released, and its output is in the topic.
+    pub async fn settled(&self) {
+        self.0.kept.subscribe().wait_for(|kept| *kept == 0).await.ok();
+    }
+
+    /// Waits until a first attempt is there.
+    pub async fn begun(&self) {
+        self.0.kept.subscribe().wait_for(|kept| *kept > 0).await.ok();
+    }
+
+    /// Waits until nothing was there for so long.
+    pub async fn idle_for(&self, patience: Duration) {
+        let mut kept = self.0.kept.subscribe();
+        loop {
+            kept.wait_for(|kept| *kept == 0).await.ok();
+            if tokio::time::timeout(patience, kept.wait_for(|kept| *kept > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Runs a hook of the agent's own life.
+    pub async fn hook(&self, name: &str) {
+        let settings = &self.0.settings;
+        let cwd = settings.mark.parent().unwrap_or(Path::new("/"));
+        let ran = settings.hooks.run(name, &settings.environment, cwd).await;
+        if let Some(failure) = ran.and_then(|ran| ran.failure) {
+            tracing::warn!("hook {name} failed: {failure}");
+        }
+    }
+
+    fn begin(&self, key: Key, begin: Begin) {
+        let (orders, told) = mpsc::unbounded_channel();
+        let entry = Entry { report: Some(Report::Claimed), trouble: None, orders };
+        self.0.lock().attempts.insert(key, entry);
+        self.0.kept.send_modify(|kept| *kept += 1);
+        let shared = self.0.clone();
+        tokio::spawn(async move {
+            run::run(&shared, key, begin, told).await;
+            shared.lock().attempts.remove(&key);
+            shared.kept.send_modify(|kept| *kept -= 1);
+        });
+    }
+}
+
+impl Shared {
+    /// The attempt stands so now.
+    fn report(&self, key: Key, report: Report) {
+        let mut state = self.lock();
+        let Some(entry) = state.attempts.get_mut(&key) else { return };
+        if !matches!(report, Report::Logged(_)) && entry.report.is_some() {
+            entry.report = Some(report.clone());
+        }
+        state.say(Event::Report { job: key.0, attempt: key.1, report });
+    }
+
+    /// This stands in the attempt's way now.
+    fn trouble(&self, key: Key, trouble: Option<String>) {
+        let mut state = self.lock();
+        let Some(entry) = state.attempts.get_mut(&key) else { return };
+        if entry.trouble != trouble {
+            entry.trouble.clone_from(&trouble);
+            state.say(Event::Trouble { job: key.0, attempt: key.1, trouble });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+}
+
+impl State {
+    fn say(&mut self, event: Event) {
+        if let Some((_, stream)) = &self.stream {
+            // One that is gone says it in the next stream.
+            let _ = stream.send(event);
+        }
+    }
+}
+
+fn key(id: &AttemptId) -> Option<Key> {
+    let text = id.to_string();
+    let (job, attempt) = text.rsplit_once('.')?;
+    Some((job.parse().ok()?, attempt.parse().ok()?))
+}
+
+fn id((job, attempt): Key) -> AttemptId {
+    AttemptId::new(&job.to_string(), attempt).expect("an id fits into a name")
+}

@@ -1,0 +1,161 @@
+//! From what was asked for to what a shim runs.
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use super::{Key, files::Files};
+use crate::{
+    agent::{
+        environment::Environment,
+        shim::spec::{Background, Spec as ShimSpec, Stdin as ShimStdin},
+    },
+    job::{Command, Hidden, Outcome, SecretRoute, Spec, Stdin},
+    private_file::{self, PrivateFileError},
+    protocol::exec::Refusal,
+};
+
+/// How long a job's children may hold its output open after it ended by itself.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Why nothing was started.
+pub enum Failure {
+    /// The job asks for what is not there: that is its end.
+    Job(Outcome),
+    /// The disk does not let us: another try, or another agent, may do.
+    Disk(String),
+}
+
+/// Prepares what the shim needs in the attempt's directory.
+pub fn prepare(
+    base: &Environment,
+    key: Key,
+    files: &Files<'_>,
+    workspace: &Path,
+    spec: &Spec,
+) -> Result<ShimSpec, Failure> {
+    let request: Vec<_> = spec.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut environment = base.with(&request).map_err(refused)?;
+    describe(&mut environment, key, spec.name.as_deref(), workspace);
+    let cwd = spec.cwd.as_ref().map_or_else(|| workspace.to_owned(), |cwd| workspace.join(cwd));
+    if !cwd.is_dir() {
+        return Err(not_started(127, format!("{}: no such directory; it is seen from the workspace", cwd.display())));
+    }
+    secrets(spec, files, &mut environment).map_err(disk)?;
+    let (program, argv) = command(spec, files, &environment, &cwd)?;
+    let stdin = match &spec.stdin {
+        None => ShimStdin::Empty,
+        Some(Stdin::Inline(bytes)) => {
+            let path = files.path("stdin");
+            private_file::replace(&path, bytes).map_err(disk)?;
+            ShimStdin::File(path.into())
+        }
+    };
+    let redact = spec.secrets.values().map(|secret| secret.value.clone()).collect();
+    Ok(ShimSpec {
+        program,
+        argv,
+        env: environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        cwd: cwd.into(),
+        stdin,
+        timeout: spec.timeout,
+        signal: spec.cancel.signal,
+        grace: spec.cancel.grace,
+        linger: LINGER,
+        background: Background::End,
+        spool_limit: spec.spool_limit,
+        run_as: None,
+        redact,
+    })
+}
+
+/// What a process is told about its job.
+pub fn describe(environment: &mut Environment, (job, number): Key, name: Option<&str>, workspace: &Path) {
+    environment.set("RK_JOB_ID", job.to_string());
+    environment.set("RK_JOB_NAME", name.unwrap_or_default());
+    environment.set("RK_ATTEMPT", number.to_string());
+    environment.set("RK_WORKSPACE", workspace);
+}
+
+/// What is left of the secrets when the process has ended is removed.
+pub fn forget(files: &Files<'_>) {
+    let _ = fs::remove_dir_all(files.path("secrets"));
+    let _ = fs::remove_file(files.path("stdin"));
+}
+
+fn secrets(spec: &Spec, files: &Files<'_>, environment: &mut Environment) -> Result<(), PrivateFileError> {
+    let dir = files.path("secrets");
+    for (name, secret) in &spec.secrets {
+        match secret.route {
+            SecretRoute::Variable => {
+                use std::os::unix::ffi::OsStringExt;
+                environment.set(name, OsString::from_vec(Hidden::expose(&secret.value).clone()));
+            }
+            SecretRoute::File => {
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+                made.map_err(|source| PrivateFileError::Io { path: dir.clone(), source })?;
+                let path = dir.join(name);
+                private_file::replace(&path, secret.value.expose())?;
+                environment.set(name, path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The program with its arguments.
+fn command(
+    spec: &Spec,
+    files: &Files<'_>,
+    environment: &Environment,
+    cwd: &Path,
+) -> Result<(OsString, Vec<OsString>), Failure> {
+    let words = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    match &spec.command {
+        Command::Argv(argv) => {
+            let program = environment.find(argv.first().map_or("", String::as_str), cwd).map_err(refused)?;
+            Ok((program.into(), words(argv)))
+        }
+        Command::Script { text, interpreter } => {
+            let script = files.path("script");
+            private_file::replace(&script, text.as_bytes()).map_err(disk)?;
+            let mut argv = match interpreter.first() {
+                None if text.starts_with("#!") => {
+                    let mode = fs::set_permissions(&script, Permissions::from_mode(0o700));
+                    mode.map_err(|error| disk(io_error(&script, error)))?;
+                    return Ok((script.clone().into(), vec![script.into()]));
+                }
+                None => vec!["/bin/sh".into()],
+                Some(_) => words(interpreter),
+            };
+            let program = environment.find(&argv[0].to_string_lossy(), cwd).map_err(refused)?;
+            argv.push(script.into());
+            Ok((program.into(), argv))
+        }
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> PrivateFileError {
+    PrivateFileError::Io { path: path.to_owned(), source }
+}
+
+fn disk(error: impl std::fmt::Display) -> Failure {
+    Failure::Disk(error.to_string())
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::NotFound(message) => not_started(127, message),
+        Refusal::NotExecutable(message) | Refusal::Failed(message) => not_started(126, message),
+        Refusal::Draining => Failure::Disk("the agent drains".to_owned()),
+    }
+}
+
+fn not_started(code: i32, message: String) -> Failure {
+    Failure::Job(Outcome::NotStarted { code, message })
+}
