@@ -33,9 +33,10 @@ pub struct Digesting {
 
 impl Digesting {
     /// Starts it.
-    pub fn start(mut command: Command) -> Digesting {
+    pub fn start(command: Command) -> Digesting {
+        let mut command = process::bound(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = process::spawn(process::bound(command)).unwrap();
+        let mut child = process::spawn(command).unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let streams = [thread::spawn(|| digest(out)), thread::spawn(|| digest(err))];
         Digesting { child, streams }
