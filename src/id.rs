@@ -90,6 +90,13 @@ impl fmt::Display for ExecId {
     }
 }
 
+impl ExecId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().as_u128())
+    }
+}
+
 impl fmt::Debug for ExecId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ExecId({self})")

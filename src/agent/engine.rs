@@ -53,6 +53,7 @@ pub async fn run(
     let jobs =
         jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;
     let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()));
+    executor.adopt().await;
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
     jobs.hook("agent-startup").await;
     let dialer = tokio::select! {

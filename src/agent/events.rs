@@ -8,6 +8,18 @@ use tokio::{
 use super::stream::SendHalf;
 use crate::{frame::Outgoing, protocol::exec::Event};
 
+/// What is to be said of a resumable execution's stdin.
+pub(super) struct Said {
+    allow: watch::Receiver<u64>,
+    confirm: watch::Receiver<u64>,
+}
+
+impl Said {
+    pub fn new(allow: &watch::Sender<u64>, confirm: &watch::Sender<u64>) -> Self {
+        Self { allow: allow.subscribe(), confirm: confirm.subscribe() }
+    }
+}
+
 /// The sending half of a control stream.
 pub(super) struct Events(Outgoing<Box<dyn SendHalf>>);
 
@@ -33,6 +45,20 @@ impl Events {
             }
             let up_to = *stdin.borrow_and_update();
             self.put(&Event::Allow { up_to });
+        }
+    }
+
+    /// The same, and which bytes of stdin were taken.
+    pub async fn keep_saying(&mut self, said: &mut Said) -> Result<std::convert::Infallible> {
+        loop {
+            self.0.send().await?;
+            let event = tokio::select! {
+                biased;
+                Ok(()) = said.confirm.changed() => Event::Taken { up_to: *said.confirm.borrow_and_update() },
+                Ok(()) = said.allow.changed() => Event::Allow { up_to: *said.allow.borrow_and_update() },
+                else => std::future::pending().await,
+            };
+            self.put(&event);
         }
     }
 

@@ -31,10 +31,13 @@ use super::{
     pump::{self, Pumped},
     stream::{Duplex, RecvHalf, SendHalf},
 };
-use crate::protocol::{
-    CANCELLED,
-    allowance::{INITIAL, Window},
-    exec::{Channel, Event, Outcome, Refusal, Start},
+use crate::{
+    id::ExecId,
+    protocol::{
+        CANCELLED,
+        allowance::{INITIAL, Window},
+        exec::{Channel, Event, Outcome, Refusal, Start},
+    },
 };
 
 /// How long the two stdio streams may take after the start.
@@ -118,7 +121,7 @@ async fn begin(shared: &Shared, start: &Start, orders: &mut Orders) -> Result<Op
     let streams = tokio::select! {
         biased;
         () = orders.left() => return Ok(None),
-        streams = tokio::time::timeout(STDIO_PATIENCE, streams(&shared.meeting, start)) => streams,
+        streams = tokio::time::timeout(STDIO_PATIENCE, streams(&shared.meeting, start.id)) => streams,
     };
     let late = |_| Refusal::Failed(format!("its stdio streams did not come within {STDIO_PATIENCE:?}"));
     let (in_out, err) = streams.map_err(late)??;
@@ -126,10 +129,10 @@ async fn begin(shared: &Shared, start: &Start, orders: &mut Orders) -> Result<Op
     Ok(Some(Running::new(shared, start, child, slot, orders, in_out, err)))
 }
 
-async fn streams(meeting: &Meeting, start: &Start) -> Result<(Duplex, Duplex), Refusal> {
+pub(super) async fn streams(meeting: &Meeting, id: ExecId) -> Result<(Duplex, Duplex), Refusal> {
     let place = |channel| {
         let taken = || Refusal::Failed("an execution with this id waits already, or too many wait".to_owned());
-        meeting.expect(start.id, channel).ok_or_else(taken)
+        meeting.expect(id, channel).ok_or_else(taken)
     };
     let (mut in_out, mut err) = (place(Channel::InOut)?, place(Channel::Err)?);
     Ok((in_out.stream().await, err.stream().await))
@@ -160,7 +163,7 @@ fn spawn(shared: &Shared, start: &Start) -> Result<Child, Refusal> {
         .map_err(|error| refuse(program, error))
 }
 
-fn check_directory(cwd: &Path) -> Result<(), Refusal> {
+pub(super) fn check_directory(cwd: &Path) -> Result<(), Refusal> {
     match std::fs::metadata(cwd) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(Refusal::NotFound(format!("{}: not a directory", cwd.display()))),

@@ -21,6 +21,7 @@ use super::{
     exec,
     group::Groups,
     jobs::Jobs,
+    kept::{self, Kept},
     meeting::Meeting,
     stream::{Duplex, RecvHalf, SendHalf},
 };
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// What takes jobs; nothing in tests of executions.
     jobs: Option<Jobs>,
+    /// Executions that outlive their streams.
+    pub kept: Kept,
     slots: Arc<Semaphore>,
     max_execs: usize,
     /// Calls and executions that are being served.
@@ -91,11 +94,17 @@ impl Executor {
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
             jobs,
+            kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,
             active: watch::Sender::new(0),
             since: Instant::now(),
         }))
+    }
+
+    /// Takes up what an earlier process of this agent left running.
+    pub async fn adopt(&self) {
+        kept::adopt(&self.0).await;
     }
 
     /// Serves one stream to its end.
@@ -109,6 +118,13 @@ impl Executor {
             Ok(Ok(Open::Exec(start))) => {
                 let _active = Active::enter(&shared.active);
                 exec::serve(shared, start, Box::new(send), Box::new(recv)).await;
+            }
+            Ok(Ok(Open::ExecResumable(message))) => {
+                let _active = Active::enter(&shared.active);
+                kept::start(self.0.clone(), message, Box::new(send), Box::new(recv)).await;
+            }
+            Ok(Ok(Open::ExecResume(message))) => {
+                kept::resume(self.0.clone(), message, Box::new(send), Box::new(recv)).await;
             }
             Ok(Ok(Open::Stdio(stdio))) => {
                 let stream = Duplex { send: Box::new(send), recv: Box::new(recv) };
@@ -138,6 +154,7 @@ impl Executor {
     /// SIGKILL to every process, at once.
     pub fn kill_all(&self) {
         self.0.groups.kill_all();
+        self.0.kept.kill_all();
     }
 
     /// Executions that run.
@@ -171,6 +188,22 @@ impl Shared {
     /// How long the agent runs.
     pub fn uptime(&self) -> Duration {
         self.since.elapsed()
+    }
+}
+
+/// [`Active`] for what outlives the stream that began it.
+pub(super) struct Working(Arc<Shared>);
+
+impl Working {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        shared.active.send_modify(|active| *active += 1);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.active.send_modify(|active| *active -= 1);
     }
 }
 

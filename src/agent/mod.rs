@@ -15,6 +15,7 @@ mod executor;
 mod group;
 mod host;
 mod jobs;
+mod kept;
 mod meeting;
 mod orders;
 mod pump;
@@ -73,6 +74,9 @@ pub struct Config {
     pub launcher: shim::Launcher,
     /// What ends the processes of an agent that was killed. Default none: then they may survive a SIGKILL of the agent.
     pub warden: Option<warden::Program>,
+    /// What keeps resumable executions while the agent is gone: a program that calls [`shim::run`]. Default none: then there are
+    /// none.
+    pub keeper: Option<warden::Program>,
     /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
     pub dumpable: bool,
 }
@@ -95,6 +99,7 @@ impl Default for Config {
             wait_for_jobs: false,
             launcher: shim::Launcher::ourselves(),
             warden: None,
+            keeper: None,
             dumpable: false,
         }
     }

@@ -47,6 +47,9 @@ impl Orders {
             match self.incoming.as_mut()?.next().await {
                 Ok(Steer::Signal(signal)) => return Some(signal),
                 Ok(Steer::Allow { channel, up_to }) => self.allow(channel, up_to),
+                // For resumable executions only.
+                Ok(Steer::Acked { .. }) => {}
+                Ok(Steer::HangUp | Steer::Disconnected) => self.incoming = None,
                 Err(error) => {
                     tracing::debug!("no more orders: {error}");
                     self.incoming = None;

@@ -7,6 +7,7 @@ mod exec;
 mod follow;
 mod jobs;
 mod place;
+mod resume;
 mod retry;
 
 use std::{sync::Arc, time::Duration};
@@ -202,27 +203,40 @@ impl Client {
 
     /// Starts an execution. Its first frame is either `Started`, or `Exit` with why it was not; that no such agent
     /// exists, or that it is offline, is an `Exit` as well and not an error of this call.
+    ///
+    /// One with [`ExecRequest::resume`] goes on when the connection breaks or the execution cannot be reached: the receiver then
+    /// says `Lost` and, when it goes on without a byte missing or doubled, `Resumed`. When the agreed time is over it ends with
+    /// the error of a broken connection.
     pub async fn exec(&self, request: &ExecRequest) -> Result<(ExecSender, ExecReceiver), ClientError> {
-        let upgrade = self
-            .head(Method::POST, "/v1/exec")
-            .header(header::CONNECTION, "upgrade")
-            .header(header::UPGRADE, EXEC_PROTOCOL)
-            .body(Full::default())
-            .map_err(|e| self.protocol(e))?;
         let open = async {
-            let response = self.send(upgrade).await?;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                self.collect(response, MAX_JSON).await?;
-                return Err(self.protocol("no upgrade"));
-            }
-            let stream = hyper::upgrade::on(response).await.map_err(|e| self.broken(e))?;
-            let opened = exec::open(TokioIo::new(stream), request).await;
+            let stream = self.upgrade().await?;
+            let opened = match request.resume {
+                None => exec::open(stream, request).await,
+                Some(resume) => exec::open_resumable(stream, request, resume, self.clone()).await,
+            };
             opened.map_err(|e| match e {
                 FramesError::Malformed(detail) => ApiError::new(Code::TooLarge, detail).into(),
                 FramesError::Io(e) => self.broken(e),
             })
         };
         self.within(self.timeout, open).await
+    }
+
+    /// A connection that speaks frames.
+    async fn upgrade(&self) -> Result<resume::Upgraded, ClientError> {
+        let upgrade = self
+            .head(Method::POST, "/v1/exec")
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, EXEC_PROTOCOL)
+            .body(Full::default())
+            .map_err(|e| self.protocol(e))?;
+        let response = self.send(upgrade).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.collect(response, MAX_JSON).await?;
+            return Err(self.protocol("no upgrade"));
+        }
+        let stream = hyper::upgrade::on(response).await.map_err(|e| self.broken(e))?;
+        Ok(TokioIo::new(stream))
     }
 
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {

@@ -17,6 +17,22 @@
 //! | 22 exit | to the client | [`ExecEnd`] in JSON; the last frame, always |
 //! | 23 stdin credit | to the client | `u32` little-endian: so many more bytes of stdin may be sent |
 //!
+//! An [`ExecRequest`] with [`ExecRequest::resume`] begins an execution that survives its connection, the controller and the
+//! agent's process. Its frames in addition:
+//!
+//! | kind | direction | payload |
+//! |---|---|---|
+//! | 5 resume | to the controller | [`ExecResume`] in JSON; the first frame of another connection, instead of start |
+//! | 6 leave | to the controller | –: the client goes, or has the end |
+//! | 7 confirm | to the controller | two `u64` little-endian: the client has these bytes of stdout and of stderr |
+//! | 24 resumed | to the client | `u64` little-endian: stdin goes on at this byte; the largest if the process takes no more |
+//! | 25 taken | to the client | `u64` little-endian: these bytes of stdin will not be asked for again |
+//! | 26 lost | to the client | text; the last frame: the execution cannot be reached now and may be resumed |
+//!
+//! Bytes count from the process's first. The client keeps what was not taken of stdin, 8 MiB at most, and confirms output each
+//! MiB; the agent keeps what was not confirmed, 8 MiB at most. A client that closes the connection without leaving has two seconds to come
+//! back, one that is cut off the time that the request agreed.
+//!
 //! The client starts with [`STDIN_WINDOW`] bytes of credit. Because it never sends more than the controller can put
 //! aside, a signal is never stuck behind stdin that the process does not read. Towards the client it is TCP that slows
 //! the process down. A connection that closes before `exit` gives the process up: SIGHUP, and after the grace period
@@ -26,7 +42,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::AgentName;
+use crate::id::{AgentName, ExecId};
 
 /// The largest payload of a frame: 256 KiB.
 pub const MAX_PAYLOAD: usize = 256 << 10;
@@ -60,13 +76,52 @@ pub struct ExecRequest {
     /// Whether stdin comes over the connection; otherwise it is `/dev/null`.
     #[serde(default)]
     pub stdin: bool,
+    /// That it may be resumed, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resumable>,
+}
+
+/// How an execution can be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resumable {
+    /// Its name, random, drawn by the client. 32 hex digits.
+    #[serde(with = "hex")]
+    pub id: ExecId,
+    /// How long it waits for the client, in milliseconds.
+    pub patience_ms: u64,
+}
+
+/// Coming back to an execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecResume {
+    /// On which agent.
+    pub agent: AgentName,
+    /// Which one.
+    #[serde(with = "hex")]
+    pub id: ExecId,
+    /// Whether it has stdin.
+    pub stdin: bool,
+    /// The bytes of stdout that the client has.
+    pub stdout: u64,
+    /// The same of stderr.
+    pub stderr: u64,
 }
 
 impl ExecRequest {
     /// Runs `argv` on `agent`, without stdin and without a timeout.
     pub fn new(agent: AgentName, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let argv = argv.into_iter().map(Into::into).collect();
-        Self { agent, argv, env: BTreeMap::new(), cwd: None, timeout_ms: None, grace_ms: None, stdin: false }
+        Self {
+            agent,
+            argv,
+            env: BTreeMap::new(),
+            cwd: None,
+            timeout_ms: None,
+            grace_ms: None,
+            stdin: false,
+            resume: None,
+        }
     }
 
     /// The timeout.
@@ -77,6 +132,23 @@ impl ExecRequest {
     /// The grace period.
     pub fn grace(&self) -> Duration {
         self.grace_ms.map_or(DEFAULT_GRACE, Duration::from_millis)
+    }
+}
+
+/// An id as text: JSON's numbers have 53 bits for many readers.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::id::ExecId;
+
+    pub fn serialize<S: Serializer>(id: &ExecId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ExecId, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let id = u128::from_str_radix(&text, 16).ok().filter(|_| text.len() == 32);
+        id.map(ExecId).ok_or_else(|| D::Error::custom("an execution's id is 32 hex digits"))
     }
 }
 
@@ -133,6 +205,8 @@ pub enum RefusalKind {
     Invalid,
     /// The controller runs as many executions as it may.
     Busy,
+    /// It ran, and is not there any more to be resumed: how it ended is not known.
+    Gone,
     /// A reason that this program does not know.
     #[serde(other)]
     Other,
@@ -178,7 +252,7 @@ impl RefusalKind {
         match self {
             Self::NotFound => 127,
             Self::NotExecutable => 126,
-            Self::Draining | Self::Busy => 75,
+            Self::Draining | Self::Busy | Self::Gone => 75,
             Self::AgentFailed | Self::Offline | Self::Other => 69,
             Self::UnknownAgent | Self::Invalid => 64,
         }

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::exec::{ExecEnd, ExecRequest, MAX_PAYLOAD};
+use super::exec::{ExecEnd, ExecRequest, ExecResume, MAX_PAYLOAD};
 
 const HEADER: usize = 5;
 
@@ -16,6 +16,9 @@ const START: u8 = 1;
 const STDIN: u8 = 2;
 const STDIN_END: u8 = 3;
 const SIGNAL: u8 = 4;
+const RESUME: u8 = 5;
+const LEAVE: u8 = 6;
+const CONFIRM: u8 = 7;
 const STARTED: u8 = 17;
 const STDOUT: u8 = 18;
 const STDERR: u8 = 19;
@@ -23,6 +26,9 @@ const STDOUT_END: u8 = 20;
 const STDERR_END: u8 = 21;
 const EXIT: u8 = 22;
 const STDIN_CREDIT: u8 = 23;
+const RESUMED: u8 = 24;
+const TAKEN: u8 = 25;
+const LOST: u8 = 26;
 
 /// Client to controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,12 @@ pub enum ToController {
     StdinEnd,
     /// A signal for the process group.
     Signal(i32),
+    /// What to come back to.
+    Resume(ExecResume),
+    /// The client goes, or has the end.
+    Leave,
+    /// The client has these bytes of stdout and stderr.
+    Confirm(u64, u64),
 }
 
 /// Controller to client.
@@ -54,6 +66,12 @@ pub enum ToClient {
     StdinCredit(u32),
     /// How it ended: the last frame.
     Exit(ExecEnd),
+    /// It was resumed; stdin goes on at this byte.
+    Resumed(u64),
+    /// These bytes of stdin will not be asked for again.
+    Taken(u64),
+    /// It cannot be reached now, and why: the last frame of this connection.
+    Lost(String),
 }
 
 /// Why frames could not be read or written.
@@ -87,6 +105,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             STDIN => ToController::Stdin(payload),
             STDIN_END => ToController::StdinEnd,
             SIGNAL => ToController::Signal(number(&payload)? as i32),
+            RESUME => ToController::Resume(json(&payload)?),
+            LEAVE => ToController::Leave,
+            CONFIRM if payload.len() == 16 => ToController::Confirm(long(&payload[..8])?, long(&payload[8..])?),
             other => return Err(FramesError::Malformed(format!("frame kind {other}"))),
         }))
     }
@@ -102,6 +123,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             STDERR_END => ToClient::StderrEnd,
             STDIN_CREDIT => ToClient::StdinCredit(number(&payload)?),
             EXIT => ToClient::Exit(json(&payload)?),
+            RESUMED => ToClient::Resumed(long(&payload)?),
+            TAKEN => ToClient::Taken(long(&payload)?),
+            LOST => ToClient::Lost(String::from_utf8_lossy(&payload).into_owned()),
             other => return Err(FramesError::Malformed(format!("frame kind {other}"))),
         }))
     }
@@ -156,6 +180,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             ToController::Stdin(bytes) => self.bytes(STDIN, bytes).await,
             ToController::StdinEnd => self.frame(STDIN_END, &[]).await,
             ToController::Signal(signal) => self.frame(SIGNAL, &signal.to_le_bytes()).await,
+            ToController::Resume(resume) => self.json(RESUME, resume).await,
+            ToController::Leave => self.frame(LEAVE, &[]).await,
+            ToController::Confirm(stdout, stderr) => {
+                self.frame(CONFIRM, &[stdout.to_le_bytes(), stderr.to_le_bytes()].concat()).await
+            }
         }
     }
 
@@ -169,6 +198,9 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             ToClient::StderrEnd => self.frame(STDERR_END, &[]).await,
             ToClient::StdinCredit(bytes) => self.frame(STDIN_CREDIT, &bytes.to_le_bytes()).await,
             ToClient::Exit(end) => self.json(EXIT, end).await,
+            ToClient::Resumed(stdin) => self.frame(RESUMED, &stdin.to_le_bytes()).await,
+            ToClient::Taken(bytes) => self.frame(TAKEN, &bytes.to_le_bytes()).await,
+            ToClient::Lost(why) => self.frame(LOST, &why.as_bytes()[..why.len().min(MAX_PAYLOAD)]).await,
         }
     }
 
@@ -225,6 +257,11 @@ fn number(payload: &[u8]) -> Result<u32, FramesError> {
     Ok(u32::from_le_bytes(bytes))
 }
 
+fn long(payload: &[u8]) -> Result<u64, FramesError> {
+    let bytes = payload.try_into().map_err(|_| FramesError::Malformed("a number of another size".to_owned()))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -245,6 +282,9 @@ mod tests {
             Just(ToClient::StdoutEnd),
             Just(ToClient::StderrEnd),
             any::<u32>().prop_map(ToClient::StdinCredit),
+            any::<u64>().prop_map(ToClient::Resumed),
+            any::<u64>().prop_map(ToClient::Taken),
+            ".*".prop_map(ToClient::Lost),
             any::<i32>().prop_map(|code| ToClient::Exit(ExecEnd::Exited { code })),
             ".*".prop_map(|message| ToClient::Exit(ExecEnd::Refused { reason: RefusalKind::Busy, message })),
         ]
@@ -297,6 +337,8 @@ mod tests {
                 ToController::Stdin(blob),
                 ToController::Signal(-2),
                 ToController::StdinEnd,
+                ToController::Confirm(1 << 40, 2),
+                ToController::Leave,
             ] {
                 writer.write_to_controller(&frame).await.expect("write");
             }
@@ -308,6 +350,8 @@ mod tests {
             assert_eq!(next().await, Some(ToController::Stdin(Bytes::from(vec![7; 5]))));
             assert_eq!(next().await, Some(ToController::Signal(-2)));
             assert_eq!(next().await, Some(ToController::StdinEnd));
+            assert_eq!(next().await, Some(ToController::Confirm(1 << 40, 2)));
+            assert_eq!(next().await, Some(ToController::Leave));
             assert_eq!(next().await, None);
         });
     }

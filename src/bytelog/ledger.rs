@@ -16,6 +16,8 @@ const INDEX_BATCHES: usize = 256;
 pub struct Acked {
     /// All bytes in front of these positions are in the topic.
     pub positions: Positions,
+    /// The lowest offset at which a batch begins: the log is read from there on.
+    pub first: Option<i64>,
     /// The highest offset at which a batch of the job begins.
     pub batch: Option<i64>,
     /// The offset of the latest index record.
@@ -83,7 +85,7 @@ impl Ledger {
         let time = batch.iter().find_map(|draft| draft.body.time());
         let (number, records) = (self.numbers, if index { 0 } else { batch.len() as u64 });
         self.flights.push_back(Flight { number, records, after, bytes, time, before, base: None, index });
-        let Acked { positions: acked, batch, index } = self.acked;
+        let Acked { positions: acked, batch, index, .. } = self.acked;
         (number, Meta { topic: self.topic, batch, index, before, acked, body: Body::Data(Vec::new()) })
     }
 
@@ -97,6 +99,7 @@ impl Ledger {
                 self.indexing = false;
             } else {
                 self.acked.batch = self.acked.batch.max(Some(base));
+                self.acked.first = Some(self.acked.first.map_or(base, |first| first.min(base)));
             }
         }
         while self.flights.front().is_some_and(|flight| flight.base.is_some()) {
@@ -158,6 +161,19 @@ mod tests {
             (ledger.acked().positions, ledger.acked().batch, ledger.records()),
             (Positions([20, 0, 0]), Some(103), 3)
         );
+    }
+
+    #[test]
+    fn where_a_log_begins_is_known_to_later_shippers_too() {
+        let mut ledger = Ledger::new(1, Acked::default());
+        let (later, earlier) = (ledger.send(&[draft(0, 1)]).0, ledger.send(&[draft(1, 1)]).0);
+        ledger.landed(earlier, 7, None).expect("goes on");
+        ledger.landed(later, 9, None).expect("goes on");
+        assert_eq!(ledger.acked().first, Some(7));
+        let mut next = Ledger::new(1, ledger.acked());
+        let number = next.send(&[draft(2, 1)]).0;
+        next.landed(number, 20, Some(9)).expect("goes on");
+        assert_eq!((next.acked().first, next.acked().batch), (Some(7), Some(20)));
     }
 
     #[test]

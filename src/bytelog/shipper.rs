@@ -72,7 +72,7 @@ pub struct End {
 pub struct View {
     /// Up to where everything is in the topic.
     pub acked: Acked,
-    /// The lowest offset at which a batch of this shipper stands: what it ships is read from there on.
+    /// The lowest offset at which a batch of this shipper or of those before it stands: the log is read from there on.
     pub first: Option<i64>,
     /// Why nothing gets there at present; it is tried again.
     pub stalled: Option<kafka::Error>,
@@ -154,7 +154,7 @@ impl Shipper {
     ) -> Self {
         let packer = Packer::new(config.max_record, config.max_batch, start.positions);
         let shared = Arc::new(Shared { packer: Mutex::new(packer), pushed: Notify::new(), taken: Notify::new() });
-        let (view_out, view) = watch::channel(View { acked: start, ..View::default() });
+        let (view_out, view) = watch::channel(View { acked: start, first: start.first, ..View::default() });
         let driver = Driver {
             shared: Arc::clone(&shared),
             writer: cluster.writer(topic, partition),
@@ -340,8 +340,7 @@ impl Driver {
         let (acked, records) = (self.ledger.acked(), self.ledger.records());
         self.view.send_modify(|view| {
             view.stalled = None;
-            view.first = Some(view.first.map_or(base, |first| first.min(base)));
-            (view.acked, view.records) = (acked, records);
+            (view.acked, view.first, view.records) = (acked, acked.first, records);
         });
         Ok(())
     }

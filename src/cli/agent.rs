@@ -43,6 +43,8 @@ pub async fn run(command: AgentCommand, environment: &Environment) -> Result<u8,
     config.warden = std::env::current_exe()
         .ok()
         .map(|path| warden::Program { path, args: ["agent", "warden"].map(OsString::from).to_vec() });
+    // Also after its file was replaced.
+    config.keeper = Some(warden::Program { path: "/proc/self/exe".into(), args: vec![agent::shim::SUBCOMMAND.into()] });
     let cluster = kafka::cluster(&settings, "agent", credential.name.as_str())?;
     let stops = service::stops(&settings)?;
     output::say(&format!("rk: agent {} starts; state in {}", credential.name, config.data.display()));

@@ -14,19 +14,19 @@ use tokio::{
 };
 
 use super::{
-    attend::{Wishes, attend},
+    attend::{Answers, Wishes, attend},
     peer::{BoxReader, Peer, Sending},
     stdio::{Stdin, metered},
 };
 use crate::{
-    api::{ExecEnd, ExecRequest, Fault, RefusalKind},
+    api::{ExecEnd, ExecRequest, Fault, RefusalKind, exec::ExecResume},
     frame::{self, FrameError},
     id::{AgentName, ExecId},
     link::{Lane, LinkError},
     protocol::{
         Open,
         allowance::Budget,
-        exec::{Channel, Event, Outcome, Refusal, Start, Stdio},
+        exec::{Channel, Event, Outcome, Refusal, Resume, Start, StartResumable, Stdio, Steer},
     },
 };
 
@@ -42,11 +42,14 @@ pub struct Execution {
     pub stderr: BoxReader,
     /// What else there is to do with it.
     pub control: Control,
+    /// Where stdin goes on, if it was resumed; the largest number if the process takes no more.
+    pub stdin_at: u64,
 }
 
 /// Steers a process and waits for its end. When it is dropped before the end, the process is given up.
 pub struct Control {
-    signals: mpsc::Sender<i32>,
+    steers: mpsc::Sender<Steer>,
+    taken: watch::Receiver<u64>,
     end: oneshot::Receiver<ExecEnd>,
     ended: Option<ExecEnd>,
     /// Dropped with this: how the task learns that nobody waits any more.
@@ -56,7 +59,7 @@ pub struct Control {
 
 /// Sends signals to a process group.
 #[derive(Clone)]
-pub struct Signals(mpsc::Sender<i32>);
+pub struct Signals(mpsc::Sender<Steer>);
 
 /// Counts executions: one more as long as it lives.
 pub struct Running(watch::Sender<u32>);
@@ -90,14 +93,24 @@ impl Drop for Running {
 impl Signals {
     /// Sends the process group a signal; nothing happens if the process has ended.
     pub async fn send(&self, signal: i32) {
-        let _ = self.0.send(signal).await;
+        self.steer(Steer::Signal(signal)).await;
+    }
+
+    /// Says anything else of what steers an execution.
+    pub(super) async fn steer(&self, steer: Steer) {
+        let _ = self.0.send(steer).await;
     }
 }
 
 impl Control {
     /// For signals; it may be cloned.
     pub fn signals(&self) -> Signals {
-        Signals(self.signals.clone())
+        Signals(self.steers.clone())
+    }
+
+    /// How much of stdin need not be sent again, of a resumable execution.
+    pub(super) fn taken(&self) -> watch::Receiver<u64> {
+        self.taken.clone()
     }
 
     /// Waits for the end. Cancel-safe, and may be called again.
@@ -145,9 +158,42 @@ pub async fn start(
     running: Running,
 ) -> Result<Execution, ExecEnd> {
     check(&request)?;
+    let resumable = request.resume.is_some();
+    let id = request.resume.map_or_else(ExecId::random, |resume| resume.id);
+    let with_stdin = request.stdin;
+    let patience = request.resume.map(|resume| Duration::from_millis(resume.patience_ms));
+    let start = message(id, request);
+    let open = match patience {
+        Some(patience) => Open::ExecResumable(StartResumable { start, patience }),
+        None => Open::Exec(start),
+    };
+    run(peer, id, with_stdin, resumable, open, surroundings, running).await
+}
+
+/// Comes back to a process. Ends within `patience`.
+pub async fn resume(
+    peer: Arc<dyn Peer>,
+    request: ExecResume,
+    surroundings: Surroundings,
+    running: Running,
+) -> Result<Execution, ExecEnd> {
+    let ExecResume { id, stdin, stdout, stderr, .. } = request;
+    let open = Open::ExecResume(Resume { id, stdout, stderr });
+    run(peer, id, stdin, true, open, surroundings, running).await
+}
+
+async fn run(
+    peer: Arc<dyn Peer>,
+    id: ExecId,
+    with_stdin: bool,
+    resumable: bool,
+    message: Open,
+    surroundings: Surroundings,
+    running: Running,
+) -> Result<Execution, ExecEnd> {
     let patience = surroundings.patience;
-    let agent = request.agent.clone();
-    let streams = match timeout(patience, open(&peer, request)).await {
+    let agent = peer.name().clone();
+    let streams = match timeout(patience, open(&peer, id, with_stdin, message)).await {
         Ok(Ok(streams)) => streams?,
         Ok(Err(failure)) => return Err(broken(&peer, &surroundings, failure).await),
         Err(_) => {
@@ -156,36 +202,43 @@ pub async fn start(
         }
     };
     let Streams { control, event, stdin, stdout, stderr } = streams;
-    let pid = match event {
-        Event::Started { pid } => pid,
+    let (pid, stdin_at) = match event {
+        Event::Started { pid } => (pid, 0),
+        Event::Resumed { pid, stdin } => (pid, stdin),
         Event::Refused(refusal) => return Err(refused(refusal)),
-        Event::Exited(_) | Event::Allow { .. } => {
+        Event::Exited(_) | Event::Allow { .. } | Event::Taken { .. } => {
             return Err(no_answer(Fault::Agent, format!("agent {agent} broke the exec protocol")));
         }
     };
-    let (signals, signals_in) = mpsc::channel(16);
+    let (steers, steers_in) = mpsc::channel(16);
+    let (taken_out, taken) = watch::channel(0);
     let (end_out, end) = oneshot::channel();
     let (interest, interest_in) = oneshot::channel();
     let (stdin, allow) = Stdin::new(stdin);
     let (stdout, stdout_limit) = metered(stdout, &surroundings.budget);
     let (stderr, stderr_limit) = metered(stderr, &surroundings.budget);
-    let wishes = Wishes { signals: signals_in, stdout: stdout_limit, stderr: stderr_limit, interest: interest_in };
-    tokio::spawn(attend(peer, surroundings, control, wishes, allow, end_out));
-    let control = Control { signals, end, ended: None, _interest: interest, _running: running };
-    Ok(Execution { pid, stdin, stdout, stderr, control })
+    let wishes =
+        Wishes { steers: steers_in, stdout: stdout_limit, stderr: stderr_limit, interest: interest_in, resumable };
+    let answers = Answers { stdin: allow, taken: taken_out, end: end_out };
+    tokio::spawn(attend(peer, surroundings, control, wishes, answers));
+    let control = Control { steers, taken, end, ended: None, _interest: interest, _running: running };
+    Ok(Execution { pid, stdin, stdout, stderr, control, stdin_at })
 }
 
 /// Opens the three streams at once and waits for the first event. A refusal needs no stdio, and is not held up by it.
-async fn open(peer: &Arc<dyn Peer>, request: ExecRequest) -> Result<Result<Streams, ExecEnd>, Failure> {
-    let id = ExecId(uuid::Uuid::new_v4().as_u128());
-    let with_stdin = request.stdin;
+async fn open(
+    peer: &Arc<dyn Peer>,
+    id: ExecId,
+    with_stdin: bool,
+    message: Open,
+) -> Result<Result<Streams, ExecEnd>, Failure> {
     let stream = async |lane, open: Open| {
         let (mut send, recv) = peer.open(lane).await?;
         frame::write(&mut send, &open).await?;
         Ok::<_, Failure>((send, recv))
     };
     let started = async {
-        let (send, mut recv) = stream(Lane::Control, Open::Exec(message(id, request))).await?;
+        let (send, mut recv) = stream(Lane::Control, message).await?;
         let event = frame::read::<Event>(&mut recv).await?;
         Ok::<_, Failure>(((send, recv), event))
     };
@@ -255,7 +308,7 @@ pub(super) fn exited(outcome: Outcome) -> ExecEnd {
     }
 }
 
-fn refused(refusal: Refusal) -> ExecEnd {
+pub(super) fn refused(refusal: Refusal) -> ExecEnd {
     let (reason, message) = match refusal {
         Refusal::NotFound(message) => (RefusalKind::NotFound, message),
         Refusal::NotExecutable(message) => (RefusalKind::NotExecutable, message),
@@ -263,6 +316,7 @@ fn refused(refusal: Refusal) -> ExecEnd {
             (RefusalKind::Draining, "the agent drains and takes no new work; try again later".to_owned())
         }
         Refusal::Failed(message) => (RefusalKind::AgentFailed, message),
+        Refusal::Gone(message) => (RefusalKind::Gone, message),
     };
     ExecEnd::Refused { reason, message }
 }

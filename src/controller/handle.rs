@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault,
-        KafkaStatus, RefusalKind, RemovedAgent, Status,
+        KafkaStatus, RefusalKind, RemovedAgent, Status, exec::ExecResume,
     },
     id::AgentName,
     kafka::SharedCluster,
@@ -191,14 +191,23 @@ impl Handle {
     /// Starts a process on an agent; the error says how it ended without having run. An agent that does not answer
     /// costs the link's `connect_timeout`, one that is known to be offline nothing.
     pub async fn exec(&self, request: ExecRequest) -> Result<Execution, ExecEnd> {
-        let refused = |reason, message: String| Err(ExecEnd::Refused { reason, message });
-        let name = &request.agent;
         if *self.0.phase.borrow() != Phase::Serving {
-            return refused(
-                RefusalKind::Draining,
-                "the controller drains and starts nothing new; try again".to_owned(),
-            );
+            let message = "the controller drains and starts nothing new; try again".to_owned();
+            return Err(ExecEnd::Refused { reason: RefusalKind::Draining, message });
         }
+        let (peer, surroundings, running) = self.surroundings(&request.agent)?;
+        exec::start(peer, request, surroundings, running).await
+    }
+
+    /// Comes back to a process, also while the controller drains.
+    pub async fn resume_exec(&self, request: ExecResume) -> Result<Execution, ExecEnd> {
+        let (peer, surroundings, running) = self.surroundings(&request.agent)?;
+        exec::resume(peer, request, surroundings, running).await
+    }
+
+    /// What an execution on the agent `name` needs.
+    fn surroundings(&self, name: &AgentName) -> Result<(Arc<dyn Peer>, Surroundings, Running), ExecEnd> {
+        let refused = |reason, message: String| Err(ExecEnd::Refused { reason, message });
         let peer = match self.0.directory.standing(name) {
             Standing::Unknown => return refused(RefusalKind::UnknownAgent, unknown_agent(name).message),
             Standing::Offline => return refused(RefusalKind::Offline, offline(name)),
@@ -227,7 +236,7 @@ impl Handle {
             abandon: self.0.abandon.subscribe(),
             budget: self.0.budget.clone(),
         };
-        exec::start(peer, request, surroundings, running).await
+        Ok((peer, surroundings, running))
     }
 
     /// Starts nothing new from now on.

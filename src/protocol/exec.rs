@@ -16,6 +16,19 @@
 //! further as its receiver allows by [`Steer::Allow`] and [`Event::Allow`]. Limits are totals from the direction's start
 //! and only the highest counts, so they may be repeated and left out. A sender that waits for one goes on without it when
 //! its stream was stopped or the execution has ended.
+//!
+//! # Resumable executions
+//!
+//! [`StartResumable`] in place of [`Start`] begins an execution that goes on when its streams, the session or either
+//! process are gone. The agent keeps stdout and stderr from the last byte that [`Steer::Acked`] told, [`KEPT`] bytes at
+//! most; then the process waits. [`Event::Taken`] tells which bytes of stdin will not be asked for again. Both count from the
+//! process's first byte; credits count from the first byte of the streams at hand. [`Resume`] opens new streams for the
+//! same execution, which replace those that were; its answer is `Resumed` in place of `Started`, and the bytes go on at
+//! the offsets that both messages name.
+//!
+//! Streams that break say nothing about the user. The process gets SIGHUP when [`Steer::HangUp`] says that the user left, when
+//! nobody resumed for a moment after [`Steer::Disconnected`], or for the agreed time after anything else. After `Exited` the
+//! execution is kept in the same way until `HangUp` or `Disconnected`, so that its end reaches the user.
 
 use std::time::Duration;
 
@@ -41,6 +54,32 @@ pub struct Start {
     /// Whether stdin is a pipe; otherwise it is `/dev/null`.
     pub stdin: bool,
 }
+
+/// What to run so that it may be resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartResumable {
+    /// What to run. Who knows its id may resume it.
+    pub start: Start,
+    /// How long it waits for a [`Resume`].
+    pub patience: Duration,
+}
+
+/// Comes back to an execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The execution.
+    pub id: ExecId,
+    /// The bytes of stdout that the user has.
+    pub stdout: u64,
+    /// The same of stderr.
+    pub stderr: u64,
+}
+
+/// How many bytes of an output are kept for a user who did not confirm them. More makes nothing faster.
+pub const KEPT: u64 = 8 << 20;
+
+/// Bytes are confirmed after this many at the latest: often enough that nobody waits, seldom enough to cost nothing.
+pub const CONFIRM: u64 = 1 << 20;
 
 /// Which bytes a bulk stream carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +111,17 @@ pub enum Steer {
         /// How many bytes it may have sent in total.
         up_to: u64,
     },
+    /// The user has these bytes of an output, counted from the process's first. Resumable executions only, as what follows.
+    Acked {
+        /// Stdout for [`Channel::InOut`], stderr for [`Channel::Err`].
+        channel: Channel,
+        /// How many.
+        up_to: u64,
+    },
+    /// The user is gone, or has the end.
+    HangUp,
+    /// The user's connection ended without a word: a process that died, or a way that was closed. Who lives comes back at once.
+    Disconnected,
 }
 
 /// Agent to controller.
@@ -91,6 +141,18 @@ pub enum Event {
         /// How many bytes it may have sent in total; [`u64::MAX`] when nobody reads them any more.
         up_to: u64,
     },
+    /// The first event after [`Resume`].
+    Resumed {
+        /// Its process id on the agent.
+        pid: u32,
+        /// Stdin goes on at this byte; [`u64::MAX`] if the process takes no more.
+        stdin: u64,
+    },
+    /// These bytes of stdin need not be sent again, counted from the process's first.
+    Taken {
+        /// How many.
+        up_to: u64,
+    },
 }
 
 /// Why a process was not started.
@@ -104,6 +166,8 @@ pub enum Refusal {
     Draining,
     /// Anything else (no processes left, malformed request, stdio streams did not come).
     Failed(String),
+    /// A resumable execution is not there any more, and nobody knows how it ended. May also come instead of `Exited`.
+    Gone(String),
 }
 
 /// How a process ended.

@@ -8,9 +8,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Open,
     call::{Answer, Call, Condition},
-    exec::{Channel, Event, Outcome, Refusal, Start, Stdio, Steer},
+    exec::{Channel, Event, Outcome, Refusal, Resume, Start, StartResumable, Stdio, Steer},
+    jobs::{self, Hello, LogTicket, Mark, Order, Report},
 };
-use crate::id::ExecId;
+use crate::{
+    id::ExecId,
+    job::{self, Cancel, Hidden, JobId, LogPlace, Loss, Returned, Spec, StreamEnd, Target},
+};
 
 fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T, bytes: &[u8]) {
     assert_eq!(postcard::to_stdvec(message).expect("encode"), bytes, "{message:?}");
@@ -45,7 +49,10 @@ fn what_opens_a_stream_has_these_bytes() {
         &[1, 1, 0x80, 0xca, 0xb5, 0xee, 0x01],
         &[2, 0, 1],
     ];
-    same(&Open::Exec(start), &bytes.concat());
+    same(&Open::Exec(start.clone()), &bytes.concat());
+    let resumable = [&[4][..], &bytes.concat()[1..], &[60, 0]].concat();
+    same(&Open::ExecResumable(StartResumable { start, patience: Duration::from_secs(60) }), &resumable);
+    same(&Open::ExecResume(Resume { id: ExecId(5), stdout: 300, stderr: 1 }), &[5, 5, 0xac, 2, 1]);
     same(&Open::Stdio(Stdio { id: ExecId(300), channel: Channel::InOut }), &[2, 0xac, 2, 0]);
     same(&Open::Stdio(Stdio { id: ExecId(1), channel: Channel::Err }), &[2, 1, 1]);
 }
@@ -55,7 +62,13 @@ fn what_follows_has_these_bytes() {
     same(&Steer::Signal(15), &[0, 30]);
     same(&Steer::Allow { channel: Channel::InOut, up_to: 300 }, &[1, 0, 0xac, 2]);
     same(&Steer::Allow { channel: Channel::Err, up_to: 0 }, &[1, 1, 0]);
+    same(&Steer::Acked { channel: Channel::Err, up_to: 1 }, &[2, 1, 1]);
+    same(&Steer::HangUp, &[3]);
+    same(&Steer::Disconnected, &[4]);
     same(&Event::Started { pid: 7 }, &[0, 7]);
+    same(&Event::Resumed { pid: 7, stdin: 300 }, &[4, 7, 0xac, 2]);
+    same(&Event::Taken { up_to: 300 }, &[5, 0xac, 2]);
+    same(&Event::Refused(Refusal::Gone("x".to_owned())), &[1, 4, 1, b'x']);
     same(&Event::Refused(Refusal::NotFound("x".to_owned())), &[1, 0, 1, b'x']);
     same(&Event::Refused(Refusal::NotExecutable("x".to_owned())), &[1, 1, 1, b'x']);
     same(&Event::Refused(Refusal::Draining), &[1, 2]);
@@ -71,6 +84,42 @@ fn what_follows_has_these_bytes() {
     same(&Condition { running: 2, uptime: 300 }, &[2, 0xac, 2]);
 }
 
+#[test]
+fn what_is_said_of_jobs_has_these_bytes() {
+    let id = JobId::new(1_790_000_000_000, 0x1234_5678);
+    const ID: [u8; 10] = [0x68, 0x31, 0x14, 0x1b, 0x00, 0x00, 0x12, 0x34, 0x56, 0x78];
+    let mark = Mark { epoch: 2, offset: -1, head: [7; 32] };
+    let mark_bytes = [&[2, 1][..], &[7; 32]].concat();
+    let hello = Open::Jobs(Hello { mark, accept_rollback: true });
+    same(&hello, &[&[3][..], &mark_bytes, &[1]].concat());
+    let spec = Box::new(Spec::new("a", Target::Agent("b7".parse().expect("name")), ["x"]));
+    let spec_bytes = postcard::to_stdvec(&spec).expect("fixed by the job's own test");
+    let log = LogTicket { partition: 3, key: Hidden::new([9; 32]) };
+    let start = Order::Start { job: id, attempt: 1, spec, log };
+    same(&start, &[&[0][..], &ID, &[1], &spec_bytes, &[3], &[9; 32]].concat());
+    let cancel = Cancel { signal: 15, grace: Duration::from_secs(10) };
+    same(&Order::Cancel { job: id, attempt: 1, cancel }, &[&[1][..], &ID, &[1, 30, 10, 0]].concat());
+    same(&Order::Release { job: id, attempt: 300 }, &[&[2][..], &ID, &[0xac, 2]].concat());
+    same(&Order::Mark(mark), &[&[3][..], &mark_bytes].concat());
+    let report = |report| jobs::Event::Report { job: id, attempt: 1, report };
+    let bytes = |rest: &[u8]| [&[0][..], &ID, &[1], rest].concat();
+    same(&report(Report::Claimed), &bytes(&[0]));
+    same(&report(Report::Started { agent_ms: 5, pid: 7, boot: 3 }), &bytes(&[1, 5, 7, 3]));
+    let stream = StreamEnd { length: 4, sha256: [8; 32] };
+    let ended = Report::Ended { agent_ms: 5, outcome: job::Outcome::Exited(1), stdout: stream, stderr: stream };
+    let stream_bytes = [&[4][..], &[8; 32]].concat();
+    same(&report(ended), &bytes(&[&[2, 5, 0, 2][..], &stream_bytes, &stream_bytes].concat()));
+    same(&report(Report::Lost(Loss::HostRebooted)), &bytes(&[3, 1]));
+    same(&report(Report::Returned(Returned::NoRoom)), &bytes(&[4, 1]));
+    let place = LogPlace { partition: 3, first: 1, last: 2 };
+    same(&report(Report::Logged(place)), &bytes(&[5, 3, 2, 4]));
+    same(&jobs::Event::Ready { slots: 2, draining: false }, &[1, 2, 0]);
+    same(&jobs::Event::Draining(true), &[2, 1]);
+    let trouble = jobs::Event::Trouble { job: id, attempt: 1, trouble: Some("x".to_owned()) };
+    same(&trouble, &[&[3][..], &ID, &[1, 1, 1, b'x']].concat());
+    same(&jobs::Event::RolledBack(mark), &[&[4][..], &mark_bytes].concat());
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
@@ -78,5 +127,7 @@ proptest::proptest! {
         postcard::from_bytes::<Steer>(&bytes).ok();
         postcard::from_bytes::<Event>(&bytes).ok();
         postcard::from_bytes::<Answer>(&bytes).ok();
+        postcard::from_bytes::<Order>(&bytes).ok();
+        postcard::from_bytes::<jobs::Event>(&bytes).ok();
     }
 }

@@ -29,4 +29,8 @@ pub enum Open {
     Stdio(exec::Stdio),
     /// Carries orders and reports about jobs: [`jobs`]. Control lane.
     Jobs(jobs::Hello),
+    /// Starts and steers a process that outlives what connects us: [`exec`]. Control lane.
+    ExecResumable(exec::StartResumable),
+    /// Comes back to one: [`exec`]. Control lane.
+    ExecResume(exec::Resume),
 }

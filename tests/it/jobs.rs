@@ -17,7 +17,7 @@ use crate::{
 
 /// A script whose job writes its process id, and then a line every 50 ms until the file `stop` is there. It also ends when
 /// the test's files are gone.
-fn steady(rig: &Rig) -> String {
+pub fn steady(rig: &Rig) -> String {
     let (dir, pid, stop) = (rig.path(""), rig.path("pid"), rig.path("stop"));
     format!(
         "echo $$ > {}; i=0; while [ -d {} ] && [ ! -e {} ]; do i=$((i + 1)); echo line $i; sleep 0.05; done; exit 7",
@@ -27,19 +27,19 @@ fn steady(rig: &Rig) -> String {
     )
 }
 
-fn stop(rig: &Rig) {
+pub fn stop(rig: &Rig) {
     fs::write(rig.path("stop"), "").unwrap();
 }
 
 /// Submits a job and returns its id.
-fn submit(rig: &Rig, options: &[&str], command: &[&str]) -> String {
+pub fn submit(rig: &Rig, options: &[&str], command: &[&str]) -> String {
     let args = [&["run", "--detach"], options, &["--"], command].concat();
     let id = rig.run(&args).ok().text();
     assert_eq!(id.len(), 17, "{id:?}");
     id.trim().to_owned()
 }
 
-fn shown(rig: &Rig, id: &str) -> Result<Value, String> {
+pub fn shown(rig: &Rig, id: &str) -> Result<Value, String> {
     let ran = rig.run(&["jobs", "show", "-o", "json", id]);
     if ran.code != 0 {
         return Err(ran.stderr);
@@ -48,20 +48,20 @@ fn shown(rig: &Rig, id: &str) -> Result<Value, String> {
 }
 
 /// Waits until a job is in this state.
-fn wait_state(rig: &Rig, id: &str, state: &str) -> Value {
+pub fn wait_state(rig: &Rig, id: &str, state: &str) -> Value {
     wait::until(&format!("job {id} is {state}"), PATIENCE, || {
         let job = shown(rig, id)?;
         if job["state"] == state { Ok(job) } else { Err(job.to_string()) }
     })
 }
 
-fn start(mut command: Command) -> Running {
+pub fn start(mut command: Command) -> Running {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Running::start(command)
 }
 
 /// What a follower has printed and how it ended.
-fn end(mut running: Running) -> (i32, String, String) {
+pub fn end(mut running: Running) -> (i32, String, String) {
     let (mut out, mut err) = (running.0.stdout.take().unwrap(), running.0.stderr.take().unwrap());
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -78,7 +78,7 @@ fn end(mut running: Running) -> (i32, String, String) {
 }
 
 /// Panics unless `text` is the lines 1, 2, 3 … of [`steady`], each once; returns how many.
-fn count_lines(text: &str) -> usize {
+pub fn count_lines(text: &str) -> usize {
     for (i, line) in text.lines().enumerate() {
         assert_eq!(line, format!("line {}", i + 1), "{text}");
     }
@@ -86,7 +86,7 @@ fn count_lines(text: &str) -> usize {
 }
 
 /// Waits until the log holds more than `lines` lines.
-fn wait_lines(rig: &Rig, id: &str, lines: usize) {
+pub fn wait_lines(rig: &Rig, id: &str, lines: usize) {
     wait::until(&format!("more than {lines} lines of {id}"), PATIENCE, || {
         let ran = rig.run(&["logs", id]);
         let count = ran.text().lines().count();

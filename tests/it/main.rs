@@ -8,6 +8,7 @@ mod agents;
 mod chaos;
 mod controller;
 mod exec;
+mod exec_resume;
 mod failures;
 mod fake;
 mod fanout;
@@ -19,3 +20,4 @@ mod run;
 mod steer;
 #[path = "../support/mod.rs"]
 mod support;
+mod survival;

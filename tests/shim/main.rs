@@ -5,6 +5,7 @@
 mod adoption;
 mod deaths;
 mod endings;
+mod redaction;
 mod rig;
 mod spooling;
 mod starting;

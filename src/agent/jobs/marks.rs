@@ -10,7 +10,7 @@ const VERSION: u8 = 1;
 pub fn accept(path: &Path, mark: Mark, accept_rollback: bool) -> Result<(), Mark> {
     let seen = fs::read(path).ok().and_then(|bytes| versioned::decode::<Mark>(VERSION, &bytes).ok());
     match seen {
-        Some(seen) if order(&seen) > order(&mark) && !accept_rollback => Err(seen),
+        Some(seen) if is_rollback(&seen, &mark) && !accept_rollback => Err(seen),
         Some(seen) if seen == mark => Ok(()),
         _ => {
             note(path, mark);
@@ -26,8 +26,10 @@ pub fn note(path: &Path, mark: Mark) {
     }
 }
 
-fn order(mark: &Mark) -> (u32, i64) {
-    (mark.epoch, mark.offset)
+/// Whether a journal that is at `shown` has lost something that it had at `seen`. At the same place it holds the same.
+fn is_rollback(seen: &Mark, shown: &Mark) -> bool {
+    let place = |mark: &Mark| (mark.epoch, mark.offset);
+    place(shown) < place(seen) || (place(shown) == place(seen) && shown.head != seen.head)
 }
 
 #[cfg(test)]
@@ -45,5 +47,16 @@ mod tests {
         assert_eq!(accept(&path, mark(3, 0), false), Ok(()));
         assert_eq!(accept(&path, mark(2, 99), true), Ok(()));
         assert_eq!(accept(&path, mark(2, 99), false), Ok(()));
+    }
+
+    #[test]
+    fn a_journal_that_shows_something_else_at_the_same_place_is_refused_too() {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("mark");
+        let mark = |head| Mark { epoch: 2, offset: 10, head: [head; 32] };
+        assert_eq!(accept(&path, mark(7), false), Ok(()));
+        assert_eq!(accept(&path, mark(8), false), Err(mark(7)));
+        assert_eq!(accept(&path, mark(8), true), Ok(()));
+        assert_eq!(accept(&path, mark(8), false), Ok(()));
     }
 }

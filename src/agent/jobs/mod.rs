@@ -18,6 +18,7 @@ mod run;
 mod ship;
 mod stream;
 mod workspace;
+mod writers;
 
 use std::{
     collections::BTreeMap,
@@ -108,8 +109,8 @@ enum Told {
 enum Begin {
     /// It was ordered just now.
     Ordered(Box<Spec>, LogTicket),
-    /// There was a directory.
-    Found(Decision),
+    /// There was a directory; nothing if it could not be looked at yet.
+    Found(Option<Decision>),
 }
 
 impl Jobs {
@@ -118,7 +119,7 @@ impl Jobs {
         let found = adopt::scan(&settings.jobs)?;
         let shared = Shared {
             settings,
-            cluster,
+            cluster: writers::shared(cluster),
             topic_id: Mutex::default(),
             state: Mutex::default(),
             kept: watch::Sender::new(0),
@@ -131,9 +132,10 @@ impl Jobs {
                         "attempt {id} belongs to a shim on another host; two hosts must not share a --data ({key:?})"
                     );
                 }
-                (Some(key), Ok(decision)) => jobs.begin(key, Begin::Found(decision)),
+                (Some(key), Ok(decision)) => jobs.begin(key, Begin::Found(Some(decision))),
                 (None, _) => tracing::warn!("attempt {id} is none of this version's, and is left alone"),
-                (_, Err(error)) => tracing::error!("attempt {id} cannot be looked at: {error}"),
+                // It may run: it is looked at again, and not forgotten.
+                (Some(key), Err(_)) => jobs.begin(key, Begin::Found(None)),
             }
         }
         Ok(jobs)

@@ -15,6 +15,7 @@ use crate::{
         environment::Environment,
         shim::spec::{Background, Spec as ShimSpec, Stdin as ShimStdin},
     },
+    bytelog::redact::MAX_SECRETS,
     job::{Command, Hidden, Outcome, SecretRoute, Spec, Stdin},
     private_file::{self, PrivateFileError},
     protocol::exec::Refusal,
@@ -46,6 +47,7 @@ pub fn prepare(
     if !cwd.is_dir() {
         return Err(not_started(127, format!("{}: no such directory; it is seen from the workspace", cwd.display())));
     }
+    check_secrets(spec)?;
     secrets(spec, files, &mut environment).map_err(disk)?;
     let (program, argv) = command(spec, files, &environment, &cwd)?;
     let stdin = match &spec.stdin {
@@ -86,6 +88,16 @@ pub fn describe(environment: &mut Environment, (job, number): Key, name: Option<
 pub fn forget(files: &Files<'_>) {
     let _ = fs::remove_dir_all(files.path("secrets"));
     let _ = fs::remove_file(files.path("stdin"));
+}
+
+/// What can't be masked is not run: it would be the same on every agent.
+fn check_secrets(spec: &Spec) -> Result<(), Failure> {
+    let bytes: usize = spec.secrets.values().map(|secret| secret.value.expose().len()).sum();
+    if bytes > MAX_SECRETS {
+        let cure = "give large files to the job by another way";
+        return Err(not_started(126, format!("its secrets have {bytes} bytes, {MAX_SECRETS} can be masked; {cure}")));
+    }
+    Ok(())
 }
 
 fn secrets(spec: &Spec, files: &Files<'_>, environment: &mut Environment) -> Result<(), PrivateFileError> {
@@ -151,11 +163,34 @@ fn disk(error: impl std::fmt::Display) -> Failure {
 fn refused(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::NotFound(message) => not_started(127, message),
-        Refusal::NotExecutable(message) | Refusal::Failed(message) => not_started(126, message),
+        Refusal::NotExecutable(message) | Refusal::Failed(message) | Refusal::Gone(message) => {
+            not_started(126, message)
+        }
         Refusal::Draining => Failure::Disk("the agent drains".to_owned()),
     }
 }
 
 fn not_started(code: i32, message: String) -> Failure {
     Failure::Job(Outcome::NotStarted { code, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobSecret, Target};
+
+    #[test]
+    fn secrets_that_cannot_be_masked_end_the_job_and_not_the_agents_readiness() {
+        let mut spec = Spec::new("me", Target::Agent("a1".parse().expect("name")), ["true"]);
+        let mut add = |name: &str, length| {
+            let secret = JobSecret { value: Hidden::new(vec![b'x'; length]), route: SecretRoute::File };
+            spec.secrets.insert(name.to_owned(), secret);
+            check_secrets(&spec)
+        };
+        assert!(add("A", MAX_SECRETS - 10).is_ok() && add("B", 10).is_ok());
+        let Err(Failure::Job(Outcome::NotStarted { code: 126, message })) = add("C", 1) else {
+            panic!("it is refused")
+        };
+        assert!(message.contains("65537"), "{message}");
+    }
 }

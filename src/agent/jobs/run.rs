@@ -1,6 +1,6 @@
 //! One attempt, from its order or its directory to its end and release.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -33,6 +33,9 @@ use crate::{
 /// Between looks at a shim that is about to start its process, or to end.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Between looks at a directory that can't be read.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// What is known of an attempt.
 enum Stage {
     /// A shim has it.
@@ -55,7 +58,7 @@ pub async fn run(shared: &Arc<Shared>, key: Key, begin: Begin, mut told: mpsc::U
     let this = This { shared, key, attempt: Attempt::at(shared.settings.jobs.join(id(key).to_string())) };
     let stage = match begin {
         Begin::Ordered(spec, log) => this.start(&spec, log).await,
-        Begin::Found(decision) => this.resume(decision).await,
+        Begin::Found(decision) => this.resume(decision.map(Ok)).await,
     };
     match stage {
         Stage::Returned(reason) => {
@@ -92,7 +95,7 @@ impl This<'_> {
         };
         match Attempt::take(&settings.jobs, &id(self.key)) {
             Ok(_) => {}
-            Err(ClaimError::Taken(_)) => return self.look().await,
+            Err(ClaimError::Taken(_)) => return self.resume(None).await,
             Err(error) => return no_room(&error),
         }
         let ticket = Ticket {
@@ -187,31 +190,43 @@ impl This<'_> {
         }
     }
 
-    async fn look(&self) -> Stage {
-        match adopt::look(&self.attempt).map(adopt::decide) {
-            Ok(decision) => self.resume(decision).await,
-            Err(error) => {
-                tracing::error!("attempt {} cannot be looked at: {error}", id(self.key));
-                Stage::Returned(Returned::NoRoom)
-            }
+    /// Goes on where an earlier agent was. What may have run is never given back because a file can't be read: that is tried
+    /// again, and told as what stands in its way.
+    async fn resume(&self, seen: Option<io::Result<Decision>>) -> Stage {
+        let mut seen = seen.unwrap_or_else(|| self.look());
+        loop {
+            let error = match self.stage(seen).await {
+                Ok(stage) => {
+                    self.shared.trouble(self.key, None);
+                    return stage;
+                }
+                Err(error) => error,
+            };
+            tracing::error!("attempt {}: {error}", id(self.key));
+            self.shared.trouble(self.key, Some(format!("its directory cannot be read on the agent: {error}")));
+            sleep(RETRY).await;
+            seen = self.look();
         }
     }
 
-    /// Goes on where an earlier agent was.
-    async fn resume(&self, decision: Decision) -> Stage {
+    fn look(&self) -> io::Result<Decision> {
+        adopt::look(&self.attempt).map(adopt::decide)
+    }
+
+    /// What the directory shows.
+    async fn stage(&self, seen: io::Result<Decision>) -> Result<Stage, String> {
+        let decision = seen.map_err(|error| error.to_string())?;
         let ticket = match self.files().ticket() {
             Ok(Some(ticket)) => ticket,
             // Nothing starts before there is one.
-            Ok(None) => return Stage::Returned(Returned::NoRoom),
-            Err(error) => {
-                tracing::error!("attempt {}: {error}", id(self.key));
-                return Stage::Returned(Returned::NoRoom);
-            }
+            _ if matches!(decision, Decision::Start { .. }) => return Ok(Stage::Returned(Returned::NoRoom)),
+            Ok(None) => return Err("there is no ticket".to_owned()),
+            Err(error) => return Err(error.to_string()),
         };
-        if let Ok(Some(verdict)) = self.files().verdict() {
-            return Stage::Ended(ticket, ended_by(verdict));
+        if let Some(verdict) = self.files().verdict().map_err(|error| error.to_string())? {
+            return Ok(Stage::Ended(ticket, ended_by(verdict)));
         }
-        match decision {
+        Ok(match decision {
             Decision::Start { has_spec: true } => self.launch(ticket).await,
             Decision::Start { has_spec: false } => Stage::Returned(Returned::NoRoom),
             Decision::Adopt(started) => Stage::Running(ticket, started),
@@ -221,7 +236,7 @@ impl This<'_> {
                 Stage::Ended(ticket, lost_by(lost))
             }
             Decision::Foreign => std::future::pending().await,
-        }
+        })
     }
 
     /// Ends what a killed shim left behind.
@@ -467,3 +482,7 @@ fn lost_by(lost: Lost) -> Ending {
     };
     Ending { report: Report::Lost(reason), streams: None }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

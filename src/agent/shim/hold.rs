@@ -38,13 +38,13 @@ const READY: u8 = 1;
 
 /// What a held child becomes.
 #[derive(Serialize, Deserialize)]
-struct Command {
-    program: OsString,
-    argv: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
-    cwd: OsString,
-    stdin: Stdin,
-    run_as: Option<RunAs>,
+pub(super) struct Command {
+    pub program: OsString,
+    pub argv: Vec<OsString>,
+    pub env: Vec<(OsString, OsString)>,
+    pub cwd: OsString,
+    pub stdin: Stdin,
+    pub run_as: Option<RunAs>,
 }
 
 /// Why a command was not executed.
@@ -77,10 +77,14 @@ impl Held {
     }
 
     /// Lets it go. The gate then tells whether that worked: see [`answer`]. A child that is dead already is found when it is reaped.
-    pub fn release(mut self, spec: Spec) -> (Child, UnixStream) {
+    pub fn release(self, spec: Spec) -> (Child, UnixStream) {
         let Spec { program, argv, env, cwd, stdin, run_as, .. } = spec;
-        let command = Command { program, argv, env, cwd, stdin, run_as };
-        let bytes = postcard::to_stdvec(&command).expect("plain data");
+        self.become_command(&Command { program, argv, env, cwd, stdin, run_as })
+    }
+
+    /// The same with what it becomes.
+    pub fn become_command(mut self, command: &Command) -> (Child, UnixStream) {
+        let bytes = postcard::to_stdvec(command).expect("plain data");
         self.gate.write_all(&(bytes.len() as u32).to_le_bytes()).and_then(|()| self.gate.write_all(&bytes)).ok();
         (self.child, self.gate)
     }

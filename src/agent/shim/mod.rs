@@ -14,6 +14,7 @@ mod client;
 mod driver;
 mod filter;
 mod hold;
+pub(super) mod keep;
 mod life;
 #[cfg(test)]
 mod life_tests;
@@ -84,6 +85,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
             }
             127
         }
+        [keep, dir] if keep == keep::KEEP => keep::serve(Path::new(dir)),
         [dir] => serve(Path::new(dir)),
         _ => 64,
     }

@@ -8,9 +8,10 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
 };
 
+use super::resume::{Connect, KEPT, Resumption, Upgraded};
 use crate::api::{
     ExecRequest,
-    exec::{MAX_PAYLOAD, STDIN_WINDOW},
+    exec::{MAX_PAYLOAD, Resumable, STDIN_WINDOW},
     frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
 };
 
@@ -26,10 +27,27 @@ pub struct ExecSender {
 
 /// Receives from the process. When it is dropped, the connection is closed, and a process that still runs is ended.
 pub struct ExecReceiver {
-    frames: FrameReader<Box<dyn AsyncRead + Send + Unpin>>,
+    frames: Frames,
     credit: Arc<Semaphore>,
     ended: bool,
     _open: oneshot::Sender<()>,
+}
+
+/// Where frames come from.
+enum Frames {
+    /// The connection itself.
+    Connection(FrameReader<Box<dyn AsyncRead + Send + Unpin>>),
+    /// Whoever resumes.
+    Resumed(mpsc::Receiver<Result<ToClient, FramesError>>),
+}
+
+impl Frames {
+    async fn next(&mut self) -> Result<Option<ToClient>, FramesError> {
+        match self {
+            Self::Connection(reader) => reader.next_from_controller().await,
+            Self::Resumed(frames) => frames.recv().await.transpose(),
+        }
+    }
 }
 
 /// The connection is gone: the receiver says why.
@@ -63,8 +81,31 @@ where
             () = send => (),
         }
     });
-    let receiver =
-        ExecReceiver { frames: FrameReader::new(Box::new(read)), credit: credit.clone(), ended: false, _open: open };
+    let source = Frames::Connection(FrameReader::new(Box::new(read)));
+    let receiver = ExecReceiver { frames: source, credit: credit.clone(), ended: false, _open: open };
+    Ok((ExecSender { frames, credit }, receiver))
+}
+
+/// Starts `request`, which may be resumed, on an upgraded connection; `connect` makes further ones.
+pub(super) async fn open_resumable<C>(
+    stream: Upgraded,
+    request: &ExecRequest,
+    resume: Resumable,
+    connect: C,
+) -> Result<(ExecSender, ExecReceiver), FramesError>
+where
+    C: Connect,
+{
+    let (read, write) = tokio::io::split(stream);
+    let (reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+    writer.write_to_controller(&ToController::Start(request.clone())).await?;
+    let credit = Arc::new(Semaphore::new(KEPT));
+    let (frames, queue) = mpsc::channel(4);
+    let (out, source) = mpsc::channel(2);
+    let (open, closed) = oneshot::channel();
+    let resumption = Resumption::new(request, resume, queue, out, credit.clone());
+    tokio::spawn(resumption.run((reader, writer), connect, closed));
+    let receiver = ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, _open: open };
     Ok((ExecSender { frames, credit }, receiver))
 }
 
@@ -100,7 +141,7 @@ impl ExecReceiver {
     /// Cancel-safe. As long as it is not called the process's output waits, and so does the process.
     pub async fn next(&mut self) -> Result<Option<ToClient>, FramesError> {
         while !self.ended {
-            match self.frames.next_from_controller().await {
+            match self.frames.next().await {
                 Ok(Some(ToClient::StdinCredit(bytes))) => {
                     let room = MAX_CREDIT.saturating_sub(self.credit.available_permits());
                     self.credit.add_permits((bytes as usize).min(room));

@@ -211,7 +211,7 @@ impl One {
                     }
                     return Ok(end);
                 }
-                Some(ToClient::StdoutEnd | ToClient::StderrEnd | ToClient::StdinCredit(_)) => (),
+                Some(_) => (),
                 None => return Err("the controller ended without an exit code".to_owned()),
             }
         }

@@ -12,9 +12,9 @@ use clap::Args;
 
 use super::{Failure, client, flags::ClientFlags, log, output::Format};
 use crate::{
-    api::ExecRequest,
+    api::{ExecRequest, exec::Resumable},
     config::{Environment, keys},
-    id::AgentName,
+    id::{AgentName, ExecId},
     selector::Selector,
 };
 
@@ -23,6 +23,9 @@ pub use single::Signals;
 
 /// How many agents of a fan-out are worked on at once, unless told otherwise.
 const MOST_AT_ONCE: usize = 256;
+
+/// How long a command waits for us, unless told otherwise.
+const RESUME: Duration = Duration::from_secs(60);
 
 /// Run a command on an agent, or on all that a selector selects
 #[derive(Debug, Args)]
@@ -57,6 +60,10 @@ pub struct ExecArgs {
     /// Write a line of JSON there that says whose exit code it is
     #[arg(long, value_name = "N")]
     status_fd: Option<u32>,
+    /// How long the command waits for us when the connection, the controller or the agent's process is gone; 0s: not at all. Not
+    /// with -l [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
+    resume: Option<Duration>,
     /// Give the command no stdin
     #[arg(long)]
     no_stdin: bool,
@@ -105,12 +112,15 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
         return Err(Failure::usage("rk exec has no format name; use -o jsonl for events, or none for bare output"));
     }
     let client = client::connect(&settings)?;
+    let patience = args.resume.unwrap_or(RESUME);
     let request = |agent: AgentName| ExecRequest {
         env: env.clone(),
         cwd: args.cwd.clone(),
         timeout_ms: args.timeout.map(milliseconds),
         grace_ms: args.grace.map(milliseconds),
         stdin: !args.no_stdin && args.selector.is_none(),
+        resume: (args.selector.is_none() && !patience.is_zero())
+            .then(|| Resumable { id: ExecId::random(), patience_ms: milliseconds(patience) }),
         ..ExecRequest::new(agent, args.command.iter().cloned())
     };
     let result = match (&args.name, &args.selector) {

@@ -81,6 +81,10 @@ async fn pump(mut receiver: ExecReceiver, mut output: Output) -> Result<ExecEnd,
                 output.finish(&end).await?;
                 return Ok(end);
             }
+            Some(ToClient::Lost(why)) => {
+                output::say(&format!("rk: the command cannot be reached ({why}); it waits for us, trying again"));
+            }
+            Some(ToClient::Resumed(_)) => output::say("rk: resumed, nothing is lost"),
             Some(frame) => output.take(frame).await?,
             None => return Err(Failure::new(failure::UNREACHABLE, "the controller ended without an exit code")),
         }

@@ -25,10 +25,11 @@ use super::{Place, routes::Failure};
 use crate::{
     api::{
         ApiError, Code, EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
-        exec::{MAX_PAYLOAD, STDIN_WINDOW},
+        exec::{ExecResume, MAX_PAYLOAD, STDIN_WINDOW},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
     controller::{Control, Execution, Handle, Signals, Stdin, peer::BoxReader},
+    protocol::exec::{Channel, Steer},
 };
 
 /// How long a client may take from the upgrade to its request, and to read the end after a stop.
@@ -71,9 +72,9 @@ pub async fn upgrade(State(handle): State<Handle>, mut request: Request) -> Resp
 pub(in crate::controller) async fn serve<S: AsyncRead + AsyncWrite>(handle: &Handle, stream: S) {
     let (read, write) = tokio::io::split(stream);
     let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
-    if let Some(request) = request(&mut reader, &mut writer).await {
+    if let Some(first) = first(&mut reader, &mut writer).await {
         let done = tokio::select! {
-            done = execute(handle, request, &mut reader, &mut writer) => done,
+            done = execute(handle, first, &mut reader, &mut writer) => done,
             // A client that does not read what it is told cannot keep the controller from stopping.
             () = abandoned(handle) => false,
         };
@@ -95,13 +96,20 @@ async fn abandoned(handle: &Handle) {
     sleep(FAREWELL).await;
 }
 
+/// What a connection is for.
+enum First {
+    Start(ExecRequest),
+    Resume(ExecResume),
+}
+
 /// The first frame; what is none is answered.
-async fn request<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+async fn first<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
-) -> Option<ExecRequest> {
+) -> Option<First> {
     let message = match timeout(PATIENCE, reader.next_from_client()).await {
-        Ok(Ok(Some(ToController::Start(request)))) => return Some(request),
+        Ok(Ok(Some(ToController::Start(request)))) => return Some(First::Start(request)),
+        Ok(Ok(Some(ToController::Resume(resume)))) => return Some(First::Resume(resume)),
         Ok(Ok(Some(_))) => "the first frame must be the request".to_owned(),
         Ok(Ok(None)) | Err(_) => return None,
         Ok(Err(error)) => error.to_string(),
@@ -111,34 +119,66 @@ async fn request<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     None
 }
 
-/// Runs the request. False if the client is gone.
+/// Runs or resumes. False if the client is gone.
 async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     handle: &Handle,
-    request: ExecRequest,
+    first: First,
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
 ) -> bool {
-    let with_stdin = request.stdin;
+    let (with_stdin, resumable, resumed) = match &first {
+        First::Start(request) => (request.stdin, request.resume.is_some(), false),
+        First::Resume(resume) => (resume.stdin, true, true),
+    };
     let mut early = Early::default();
-    let started = tokio::select! {
-        started = handle.exec(request) => started,
+    let begin = async {
+        match first {
+            First::Start(request) => handle.exec(request).await,
+            First::Resume(resume) => handle.resume_exec(resume).await,
+        }
+    };
+    let begun = tokio::select! {
+        begun = begin => begun,
         // What is given up before it started is given up: the streams are reset.
         () = early.read(reader) => return false,
     };
-    let execution = match started {
+    let execution = match begun {
         Ok(execution) => execution,
-        Err(end) => return writer.write_to_client(&ToClient::Exit(end)).await.is_ok(),
+        Err(end) => return writer.write_to_client(&ending(end, resumed)).await.is_ok(),
     };
-    let Execution { pid, stdin, stdout, stderr, control } = execution;
-    if writer.write_to_client(&ToClient::Started(pid)).await.is_err() {
+    let Execution { pid, stdin, stdout, stderr, mut control, stdin_at } = execution;
+    let answer = if resumed { ToClient::Resumed(stdin_at) } else { ToClient::Started(pid) };
+    let signals = control.signals();
+    if writer.write_to_client(&answer).await.is_err() {
+        if resumable {
+            signals.steer(Steer::Disconnected).await;
+        }
         return false;
     }
     let credit = Credit::default();
-    let signals = control.signals();
     let stdin = with_stdin.then_some(stdin);
+    let input = input(reader, early, stdin, &signals, &credit, resumable);
+    tokio::pin!(input);
     tokio::select! {
-        () = input(reader, early, stdin, &signals, &credit) => false,
-        sent = output(writer, stdout, stderr, control, &credit) => sent.is_ok(),
+        () = &mut input => false,
+        sent = output(writer, stdout, stderr, &mut control, &credit, resumable) => {
+            if sent.is_ok() && resumable {
+                // The client says when it has the end, which the agent keeps for it until then.
+                let _ = timeout(FAREWELL, input).await;
+            }
+            sent.is_ok()
+        }
+    }
+}
+
+/// How a client is told of an end. What can be resumed has not ended because nobody answers now.
+fn ending(end: ExecEnd, resumable: bool) -> ToClient {
+    match end {
+        ExecEnd::NoAnswer { message, .. } if resumable => ToClient::Lost(message),
+        ExecEnd::Refused { reason: RefusalKind::Offline | RefusalKind::Busy, message } if resumable => {
+            ToClient::Lost(message)
+        }
+        end => ToClient::Exit(end),
     }
 }
 
@@ -261,8 +301,10 @@ async fn input<R: AsyncRead + Unpin>(
     mut stdin: Option<Stdin>,
     signals: &Signals,
     credit: &Credit,
+    resumable: bool,
 ) {
     let Early { mut aside, signals: waiting } = early;
+    let mut confirmed = (0, 0);
     for signal in waiting {
         signals.send(signal).await;
     }
@@ -288,17 +330,42 @@ async fn input<R: AsyncRead + Unpin>(
             },
             frame = reader.next_from_client() => match frame {
                 Ok(Some(ToController::Signal(signal))) => signals.send(signal).await,
+                Ok(Some(ToController::Confirm(stdout, stderr))) if resumable => {
+                    // Each message is a record in Kafka.
+                    for (channel, up_to) in [(Channel::InOut, stdout), (Channel::Err, stderr)] {
+                        let last = if channel == Channel::InOut { &mut confirmed.0 } else { &mut confirmed.1 };
+                        if std::mem::replace(last, up_to) != up_to {
+                            signals.steer(Steer::Acked { channel, up_to }).await;
+                        }
+                    }
+                }
+                Ok(Some(ToController::Leave)) if resumable => return signals.steer(Steer::HangUp).await,
                 Ok(Some(frame)) => if !aside.take(frame) {
                     tracing::debug!("a client broke the exec protocol");
                     return;
                 },
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "a client is gone");
-                    return;
-                }
+                left => return gone(left.err(), signals, resumable).await,
             },
         }
+    }
+}
+
+/// A client's connection ended. Of a resumable execution the agent is told whether the client can know that: if its side was closed
+/// it comes back at once, or is dead; if the way is cut, who knows.
+async fn gone(error: Option<FramesError>, signals: &Signals, resumable: bool) {
+    if let Some(error) = &error {
+        tracing::debug!(%error, "a client is gone");
+    }
+    let closed = match error {
+        None => true,
+        Some(FramesError::Io(error)) => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        ),
+        Some(FramesError::Malformed(_)) => true,
+    };
+    if resumable && closed {
+        signals.steer(Steer::Disconnected).await;
     }
 }
 
@@ -346,19 +413,24 @@ async fn output<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
     stdout: BoxReader,
     stderr: BoxReader,
-    mut control: Control,
+    control: &mut Control,
     credit: &Credit,
+    resumable: bool,
 ) -> Result<(), FramesError> {
     let (mut stdout, mut stderr) = (Output::new(stdout), Output::new(stderr));
-    let mut end = None;
+    let (mut end, mut taken) = (None, control.taken());
     loop {
         if let Some(end) = verdict(&end, &stdout, &stderr) {
-            return writer.write_to_client(&ToClient::Exit(end)).await;
+            return writer.write_to_client(&ending(end, resumable)).await;
         }
         tokio::select! {
             () = stdout.fill(), if stdout.end.is_none() => send(writer, &mut stdout, false).await?,
             () = stderr.fill(), if stderr.end.is_none() => send(writer, &mut stderr, true).await?,
             bytes = credit.take() => writer.write_to_client(&ToClient::StdinCredit(bytes)).await?,
+            Ok(()) = taken.changed() => {
+                let bytes = *taken.borrow_and_update();
+                writer.write_to_client(&ToClient::Taken(bytes)).await?;
+            }
             ended = control.end(), if end.is_none() => end = Some(ended),
         }
     }
@@ -381,7 +453,7 @@ async fn send<W: AsyncWrite + Unpin>(
 /// What the client is told, once everything is known. An output that broke off is not passed over in silence.
 fn verdict(end: &Option<ExecEnd>, stdout: &Output, stderr: &Output) -> Option<ExecEnd> {
     let end = end.as_ref()?;
-    if matches!(end, ExecEnd::NoAnswer { .. }) {
+    if matches!(end, ExecEnd::NoAnswer { .. } | ExecEnd::Refused { .. }) {
         return Some(end.clone());
     }
     let (Some(stdout), Some(stderr)) = (&stdout.end, &stderr.end) else { return None };

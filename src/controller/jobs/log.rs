@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, interval, sleep_until},
+    time::{Instant, interval, sleep_until, timeout},
 };
 
 use super::{Watch, attempt_key, log_name};
@@ -16,6 +16,7 @@ use crate::{
     bytelog::{self, AttemptKey, Begin, Cause, Event, Options, Positions, Reader, Stream, Until},
     controller::Handle,
     job::{AttemptEnd, Job, JobId},
+    kafka::{self, At, SharedCluster},
 };
 
 /// How long an ended attempt's output may still be on its way, since something came last.
@@ -25,6 +26,9 @@ const SHIPPING: Duration = Duration::from_secs(30);
 const CLOSING: Duration = Duration::from_secs(3);
 /// How often a quiet answer shows that it lives.
 const IDLE: Duration = Duration::from_secs(10);
+
+const RETENTION: &str = "older than the topic keeps records";
+const RECREATED: &str = "the topic was deleted and created anew";
 
 /// Somebody's reading.
 pub struct Reading {
@@ -124,6 +128,11 @@ impl Reading {
         let (cluster, topic) = (shared.cluster.clone(), shared.link.prefix.logs());
         let attempt = bytelog::Attempt::new(log_name(self.id), number, &known.key);
         let partition = i32::try_from(known.partition).unwrap_or(i32::MAX);
+        if let (Some(wrote), Some(last)) = (known.ended, known.last)
+            && let Some(cause) = gone(&cluster, &topic, partition, last).await
+        {
+            return self.missing(wrote, Positions(skip), cause).await;
+        }
         let mut reader = Reader::open(cluster, &topic, partition, attempt, options).await.map_err(failed)?;
         let mut ended = known.ended;
         let mut heard = Instant::now();
@@ -153,16 +162,16 @@ impl Reading {
             tracing::warn!(job = %self.id, attempt = number, forged = reader.forged(), "records in its log were not its own");
         }
         let wrote = ended.flatten().filter(|_| !reader.is_done());
-        self.missing(wrote, reader.positions()).await
+        self.missing(wrote, reader.positions(), "the agent has not shipped them yet; ask again later").await
     }
 
     /// Names what the process wrote and is not there.
-    async fn missing(&self, wrote: Option<[u64; 2]>, positions: Positions) -> Result<(), Stop> {
+    async fn missing(&self, wrote: Option<[u64; 2]>, positions: Positions, cause: &str) -> Result<(), Stop> {
         let Some(wrote) = wrote else { return Ok(()) };
         for (stream, to) in [(Stream::Stdout, wrote[0]), (Stream::Stderr, wrote[1])] {
             let shown = self.query.stream.is_none_or(|only| self::stream(only) == stream);
             if shown && positions[stream] < to {
-                let cause = "the agent has not shipped them yet; ask again later".to_owned();
+                let cause = cause.to_owned();
                 let (stream, from) = (named(stream), positions[stream]);
                 self.send(LogItem::Gap { stream, from, to, cause }).await?;
             }
@@ -212,6 +221,22 @@ impl Reading {
     }
 }
 
+/// Why nothing is there any more of an attempt whose last record was at `last`. What can't be found out is not gone.
+async fn gone(cluster: &SharedCluster, topic: &str, partition: i32, last: i64) -> Option<&'static str> {
+    let mut reader = cluster.reader(topic, partition);
+    let ends = timeout(CLOSING, async {
+        Ok::<_, kafka::Error>((reader.offset(At::Earliest).await?, reader.offset(At::Latest).await?))
+    });
+    let (earliest, latest) = ends.await.ok()?.ok()?;
+    if latest <= last {
+        Some(RECREATED)
+    } else if earliest > last {
+        Some(RETENTION)
+    } else {
+        None
+    }
+}
+
 /// How long more may come of an attempt whose process wrote so much, when so much of it is there.
 fn patience(wrote: Option<[u64; 2]>, there: Positions) -> Duration {
     match wrote {
@@ -236,8 +261,8 @@ fn item(event: Event, skip: [u64; 3]) -> Option<LogItem> {
             to: bytes.end,
             stream: named(stream),
             cause: match cause {
-                Cause::Retention => "older than the topic keeps records",
-                Cause::Recreated => "the topic was deleted and created anew",
+                Cause::Retention => RETENTION,
+                Cause::Recreated => RECREATED,
                 Cause::Lost => "the cluster acknowledged and lost them",
             }
             .to_owned(),
