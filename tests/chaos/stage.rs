@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+/// How many jobs an agent runs at once: eight of them some more than fifty.
+const SLOTS: &str = "7";
+
 /// A process that is started again whenever it ended, unless somebody holds it down.
 struct Slot {
     /// Held by who has it down or paused: nobody else touches it meanwhile.
@@ -39,6 +42,8 @@ pub struct Stage {
     nodes: Vec<Mutex<()>>,
     /// How often a process ended that nobody had killed.
     pub by_themselves: AtomicU64,
+    /// Those of them that should not have.
+    pub broken: Mutex<Vec<String>>,
     over: AtomicBool,
 }
 
@@ -72,6 +77,7 @@ impl Stage {
             agents: Vec::new(),
             nodes,
             by_themselves: AtomicU64::new(0),
+            broken: Mutex::default(),
             over: AtomicBool::new(false),
         };
         fs::create_dir_all(stage.rig.path("starts")).unwrap();
@@ -97,7 +103,13 @@ impl Stage {
 
     fn launch_agent(&self, number: usize) {
         let (name, credential, slot) = &self.agents[number];
-        *slot.process.lock().unwrap() = Some(self.rig.start_agent(name, credential));
+        *slot.process.lock().unwrap() = Some(self.start_agent(name, credential));
+    }
+
+    fn start_agent(&self, name: &str, credential: &Path) -> Process {
+        let mut command = self.rig.agent_command(name, credential);
+        command.args(["--slots", SLOTS]);
+        self.rig.process(command, &format!("{name}.log"))
     }
 
     /// `kill -9` of an agent, which is started again after a while.
@@ -177,6 +189,10 @@ impl Stage {
                 process.take();
                 println!("chaos: {name} ended by itself with {status}");
                 self.by_themselves.fetch_add(1, SeqCst);
+                // Kafka was away for too long: whoever runs a service starts it again. All else is an error.
+                if status.code() != Some(69) {
+                    self.broken.lock().unwrap().push(format!("{name} ended by itself with {status}"));
+                }
                 true
             };
             for (number, (name, _, slot)) in self.agents.iter().enumerate() {

@@ -16,7 +16,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    client::{self, Digesting, Digested},
+    client::{self, Digested, Digesting},
     plan::{self, Counts, Cut, Fault, Job, Target},
     stage::Stage,
     writer::End,
@@ -274,6 +274,9 @@ fn report(stage: &Stage, jobs: &[Job], seen: &Seen, minutes: u64, took: Duration
         if count < least {
             seen.wrong(format!("too few {what}: {count}, at least {least}"));
         }
+    }
+    for what in stage.broken.lock().unwrap().drain(..) {
+        seen.wrong(what);
     }
     let ends = seen.ends.lock().unwrap();
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();

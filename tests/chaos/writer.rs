@@ -128,7 +128,8 @@ impl Content {
     fn next(&mut self, most: u64) -> &[u8] {
         if self.used == BLOCK {
             self.used = 0;
-            let stamp = if self.text { format!("{:16}", self.number).into_bytes() } else { self.number.to_le_bytes().into() };
+            let stamp =
+                if self.text { format!("{:16}", self.number).into_bytes() } else { self.number.to_le_bytes().into() };
             self.block[..stamp.len()].copy_from_slice(&stamp);
             self.number += 1;
         }
