@@ -75,6 +75,35 @@ test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs 
 	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
 	@touch .kafka
 
+# The harness is the development build that `make test` has made; what it starts is the release build.
+CHAOS = RK_TEST_PROGRAM=$(RK) $(CARGO) test --locked --all-features --test chaos --
+MINUTES ?= 5
+SEED ?= $(shell date +%s)
+KILLS ?= 100
+MIB ?= 10240
+JOBS ?= 1050
+
+.PHONY: chaos
+chaos: rk .kafka ## MINUTES=5 of jobs while agents, controller, brokers are killed, paused, cut off; SEED=… repeats a run
+	$(CHAOS) suite $(SEED) $(MINUTES)
+
+.PHONY: chaos-agent
+chaos-agent: rk .kafka ## one job of MINUTES=10 whose agent is killed KILLS=100 times
+	$(CHAOS) agent $(MINUTES) $(KILLS)
+chaos-agent: MINUTES = 10
+
+.PHONY: chaos-big
+chaos-big: rk .kafka ## one job that writes MIB=10240, and the memory that it takes
+	$(CHAOS) big $(MIB)
+
+.PHONY: chaos-queue
+chaos-queue: rk .kafka ## the controller is killed with JOBS=1050 jobs, some 50 of them running
+	$(CHAOS) queue $(JOBS)
+
+.PHONY: chaos-forged
+chaos-forged: rk .kafka ## another agent writes under a job's id
+	$(CHAOS) forged
+
 # Coverage-guided, on stable Rust: libFuzzer's flags by hand instead of cargo-fuzz and a nightly compiler.
 FUZZ_TARGETS := packet journal_record log_record
 SECONDS ?= 10
@@ -116,7 +145,7 @@ certs: rk ## certificates for localhost in certs/, to try things with
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
-ci: check test test-kafka ## what every change must pass
+ci: check test test-kafka chaos ## what every change must pass
 	$(MAKE) demo ONCE=1
 
 .PHONY: clean

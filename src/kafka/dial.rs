@@ -39,7 +39,7 @@ pub(super) async fn dial(
     let stream = TlsConnector::from(Arc::clone(tls))
         .connect(name, BufReader::with_capacity(READ, stream))
         .await
-        .map_err(|e| tls_error(tls::explain(&e, &broker.host)))?;
+        .map_err(|e| fail(tls::hop(&e), broker, tls::explain(&e, &broker.host)))?;
     Ok(Box::new(stream))
 }
 

@@ -58,7 +58,7 @@ impl Dialer {
         let late = |hop| fail(hop, broker, format!("not done within {limit:?}; is the broker overloaded or frozen?"));
         let stream = timeout_at(deadline, dial::dial(broker, self.tls.as_ref(), self.config.tcp_timeout))
             .await
-            .map_err(|_| late(Hop::Tls))??;
+            .map_err(|_| late(Hop::Handshake))??;
         let start = Connection::start(stream, broker.clone(), &self.config.client_id, limit);
         let mut connection = timeout_at(deadline, start).await.map_err(|_| late(Hop::Request))??;
         if let Some(authenticator) = &self.authenticator {
@@ -95,9 +95,10 @@ fn most_telling(errors: Vec<Error>) -> Error {
         Error::Unreachable { hop: Hop::Dns, .. } => 0,
         Error::Unreachable { hop: Hop::Tcp, .. } => 1,
         Error::Unreachable { hop: Hop::Request, .. } => 2,
-        Error::Unreachable { hop: Hop::Tls, .. } => 3,
-        Error::Unreachable { hop: Hop::Sasl, .. } => 4,
-        _ => 5,
+        Error::Unreachable { hop: Hop::Handshake, .. } => 3,
+        Error::Unreachable { hop: Hop::Tls, .. } => 4,
+        Error::Unreachable { hop: Hop::Sasl, .. } => 5,
+        _ => 6,
     };
     errors
         .into_iter()
@@ -118,6 +119,30 @@ fn at_login(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "broker")]
+    #[tokio::test]
+    async fn a_broker_that_dies_in_the_handshake_is_no_wrong_setting() {
+        use crate::kafka::config::{Pem, Roots, Tls};
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let authority = crate::certs::Authority::new("test").expect("an authority");
+        let roots = Roots::Pem(Pem::Text(crate::secret::Secret::new(authority.certificate())));
+        for (answer, expected) in [(&b""[..], Hop::Handshake), (b"HTTP/1.1 400 Bad Request\r\n\r\n", Hop::Tls)] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let brokers = vec![listener.local_addr().expect("bound").to_string()];
+            let config = Config { brokers, tls: Some(Tls { roots: roots.clone(), client: None }), ..Config::default() };
+            let dialer = Dialer::new(config).expect("good settings");
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                stream.read_u8().await.expect("its hello");
+                stream.write_all(answer).await.expect("sent");
+            };
+            let (opened, ()) = tokio::join!(dialer.open(&dialer.bootstrap()[0]), serve);
+            let error = opened.err().expect("no broker");
+            assert!(matches!(error, Error::Unreachable { hop, .. } if hop == expected), "{error}");
+        }
+    }
 
     #[test]
     fn the_error_of_the_furthest_hop_is_told() {

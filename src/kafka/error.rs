@@ -7,7 +7,10 @@ pub enum Hop {
     Dns,
     /// Opening the TCP connection.
     Tcp,
-    /// The TLS handshake: chain, name, expiry, client certificate.
+    /// The TLS handshake, which came to no end: the broker hung up or was silent. It passes when the broker, or what
+    /// stands before it, was just dying; it does not if the port speaks no TLS.
+    Handshake,
+    /// The TLS handshake, in which one side refused the other: chain, name, expiry, client certificate.
     Tls,
     /// Logging in.
     Sasl,
@@ -20,7 +23,7 @@ impl std::fmt::Display for Hop {
         f.write_str(match self {
             Self::Dns => "DNS",
             Self::Tcp => "TCP",
-            Self::Tls => "TLS",
+            Self::Handshake | Self::Tls => "TLS",
             Self::Sasl => "SASL",
             Self::Request => "request",
         })

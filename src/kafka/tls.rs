@@ -8,7 +8,7 @@ use rustls::{
 };
 
 use super::{
-    Error,
+    Error, Hop,
     config::{ClientCertificate, Pem, Roots, Tls},
 };
 
@@ -101,6 +101,11 @@ fn name(pem: &Pem) -> String {
         Pem::File(path) => path.display().to_string(),
         Pem::Text(_) => "the given PEM text".to_owned(),
     }
+}
+
+/// Whether a handshake broke off, or one side refused the other.
+pub(super) fn hop(error: &io::Error) -> Hop {
+    if error.get_ref().is_some_and(|inner| inner.is::<TlsError>()) { Hop::Tls } else { Hop::Handshake }
 }
 
 /// What a handshake's failure means and what cures it.

@@ -45,7 +45,11 @@ impl Rig {
 
     /// An installation without a controller yet.
     pub fn prepare(test: &str, partitions: u32) -> Rig {
-        let cluster = TestCluster::shared();
+        Rig::on(TestCluster::shared(), test, partitions)
+    }
+
+    /// An installation on this cluster, without a controller yet.
+    pub fn on(cluster: &'static TestCluster, test: &str, partitions: u32) -> Rig {
         let prefix = cluster.prefix(test);
         let dir = tempfile::Builder::new().prefix(&format!("rk-it-{test}-")).tempdir().unwrap();
         let port = ports::free([127, 0, 0, 1].into());

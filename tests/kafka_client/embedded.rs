@@ -101,7 +101,7 @@ async fn tls_at_a_plaintext_port_is_named() {
     let authority = Authority::new(folder.path());
     let door = Door { brokers: vec![address], ca: authority.ca() };
     let error = door.cluster(ADMIN).check().await.unwrap_err();
-    assert!(matches!(error, Error::Unreachable { hop: Hop::Tls, .. }), "{error}");
+    assert!(matches!(error, Error::Unreachable { hop: Hop::Handshake, .. }), "{error}");
     assert!(error.to_string().contains("TLS off"), "{error}");
 
     let login = door.config(ADMIN, Mechanism::Plain);

@@ -54,9 +54,11 @@ impl Drop for Process {
     }
 }
 
-/// `rk` with these arguments, in an environment without settings.
+/// `rk` with these arguments, in an environment without settings: the one that cargo built beside the tests, or
+/// `RK_TEST_PROGRAM`.
 pub fn rk(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rk"));
+    let program = std::env::var_os("RK_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_rk").into());
+    let mut command = Command::new(program);
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("RK_CONFIG", "/dev/null");
     command.env("HOME", "/nonexistent");
     command

@@ -28,11 +28,13 @@ pub struct Setup {
     pub host: IpAddr,
     /// The heap of each node.
     pub heap: &'static str,
+    /// Whether clients are told another port than the one that a node listens on, for a proxy of the caller's.
+    pub proxied: bool,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { nodes: 3, host: Ipv4Addr::LOCALHOST.into(), heap: "512m" }
+        Setup { nodes: 3, host: Ipv4Addr::LOCALHOST.into(), heap: "512m", proxied: false }
     }
 }
 
@@ -52,6 +54,7 @@ struct Shared {
 
 struct Node {
     client: u16,
+    advertised: u16,
     mutual: u16,
     internal: u16,
     controller: u16,
@@ -73,8 +76,10 @@ impl Cluster {
         authority.server("node", &["localhost", "127.0.0.1", &setup.host.to_string()]);
         let loopback = Ipv4Addr::LOCALHOST.into();
         let nodes = (1..=setup.nodes)
-            .map(|id| Node {
-                client: ports::free(setup.host),
+            .map(|id| (id, ports::free(setup.host)))
+            .map(|(id, client)| Node {
+                client,
+                advertised: if setup.proxied { ports::free(setup.host) } else { client },
                 mutual: ports::free(setup.host),
                 internal: ports::free(loopback),
                 controller: ports::free(loopback),
@@ -102,7 +107,12 @@ impl Cluster {
 
     /// Where TLS and SASL are spoken. The first address is dead on purpose.
     pub fn bootstrap(&self) -> Vec<String> {
-        self.addresses(|node| node.client)
+        self.addresses(|node| node.advertised)
+    }
+
+    /// For each node the port that clients are told, and the one that it listens on.
+    pub fn client_ports(&self) -> Vec<(u16, u16)> {
+        self.shared.nodes.iter().map(|node| (node.advertised, node.client)).collect()
     }
 
     /// Where a client certificate takes the place of a password. The first address is dead on purpose.
@@ -252,12 +262,13 @@ impl Cluster {
         let plain: Vec<String> = USERS.map(|user| format!("user_{}=\"{}\"", user.name, user.password)).into();
         for (id, node) in (1..).zip(&shared.nodes) {
             fs::create_dir_all(&node.folder).unwrap();
-            let values: [(&str, String); 12] = [
+            let values: [(&str, String); 13] = [
                 ("NODE", i32::to_string(&id)),
                 ("VOTERS", voters.join(",")),
                 ("DATA", node.data().display().to_string()),
                 ("HOST", shared.host.to_string()),
                 ("CLIENT_PORT", node.client.to_string()),
+                ("ADVERTISED_PORT", node.advertised.to_string()),
                 ("MUTUAL_PORT", node.mutual.to_string()),
                 ("INTERNAL_PORT", node.internal.to_string()),
                 ("CONTROLLER_PORT", node.controller.to_string()),
