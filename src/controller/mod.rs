@@ -262,14 +262,18 @@ where
     let attention = tokio::spawn(attend(handle.clone(), config.data.clone()));
     let shortening = tokio::spawn(snapshots::keep(store.journal().clone(), copies, config.snapshot_every));
     let decisions = tokio::spawn(jobs::decide(jobs.clone(), store.journal().clone()));
+    let ends = {
+        let (jobs, cluster, topic) = (jobs.clone(), handle.shared().cluster.clone(), config.link.prefix.logs());
+        tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
+    };
     let time = tokio::spawn(async move { jobs.keep_time().await });
-    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, time] })
+    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, ends, time] })
 }
 
 /// A controller that serves agents.
 pub struct Controller {
     handle: Handle,
-    tasks: [tokio::task::JoinHandle<()>; 5],
+    tasks: [tokio::task::JoinHandle<()>; 6],
 }
 
 impl Controller {

@@ -97,6 +97,7 @@ impl Fanout {
         }
         drop(lines);
         let mut writing = tokio::spawn(write(queue));
+        let mut written = false;
         let mut patience = Patience::default();
         let mut fates = Vec::new();
         loop {
@@ -105,9 +106,10 @@ impl Fanout {
                     Some(fate) => fates.push(fate.map_err(|e| Failure::new(failure::UNREACHABLE, e.to_string()))?),
                     None => break,
                 },
-                written = &mut writing => {
-                    written.map_err(|e| Failure::new(failure::UNREACHABLE, e.to_string()))??;
-                    return Err(Failure::silent(0));
+                // A reader that went away is an error; else the last of them has said all, and is told in a moment.
+                result = &mut writing, if !written => {
+                    result.map_err(|e| Failure::new(failure::UNREACHABLE, e.to_string()))??;
+                    written = true;
                 }
                 caught = signals.next() => {
                     if let Some(code) = patience.ends(caught, Instant::now()) {
@@ -117,7 +119,9 @@ impl Fanout {
                 }
             }
         }
-        writing.await.map_err(|e| Failure::new(failure::UNREACHABLE, e.to_string()))??;
+        if !written {
+            writing.await.map_err(|e| Failure::new(failure::UNREACHABLE, e.to_string()))??;
+        }
         fates.sort_by(|a, b| a.0.cmp(&b.0));
         self.conclude(&fates)
     }

@@ -30,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const RETENTION: &str = "older than the topic keeps records";
 const RECREATED: &str = "the topic was deleted and created anew";
 
+const NOT_THERE: &str = "the topic does not have them any more; perhaps it was deleted and created anew";
+
 /// Somebody's reading.
 pub struct Reading {
     handle: Handle,
@@ -162,7 +164,10 @@ impl Reading {
             tracing::warn!(job = %self.id, attempt = number, forged = reader.forged(), "records in its log were not its own");
         }
         let wrote = ended.flatten().filter(|_| !reader.is_done());
-        self.missing(wrote, reader.positions(), "the agent has not shipped them yet; ask again later").await
+        // Where the journal knows that something was, and nothing is.
+        let was_there = known.last.is_some() && reader.positions() == Positions::default();
+        let cause = if was_there { NOT_THERE } else { "the agent has not shipped them yet; ask again later" };
+        self.missing(wrote, reader.positions(), cause).await
     }
 
     /// Names what the process wrote and is not there.
@@ -181,7 +186,7 @@ impl Reading {
 
     fn known(&self, number: u32) -> Result<Known, Stop> {
         let jobs = &self.handle.shared().jobs;
-        let partition = jobs.log_partition(self.id);
+        let (partition, floor) = (jobs.log_partition(self.id), jobs.log_floor(self.id, number));
         self.ask(|job| {
             let attempt = job.attempts().get(&number)?;
             let place = attempt.log;
@@ -191,7 +196,7 @@ impl Reading {
             });
             Some(Known {
                 partition: place.map_or(partition, |place| place.partition),
-                first: place.map(|place| place.first),
+                first: place.map(|place| place.first).or(floor),
                 last: place.map(|place| place.last),
                 key: AttemptKey::new(*attempt_key(self.id, job, number).expose()),
                 ended,

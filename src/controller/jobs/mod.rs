@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 pub use log::Reading;
@@ -39,13 +39,21 @@ use crate::{
     bytelog::{JobKey, JobSecret},
     clock,
     id::AgentName,
-    job::{Hidden, Job, JobId},
+    job::{self, Hidden, Job, JobId},
     journal::{self, Journal},
+    kafka::{At, SharedCluster},
     protocol::jobs::{self, LogTicket},
 };
 
 /// Orders that wait for one agent's stream. One that takes none for so long gets a new stream and begins anew.
 const ORDERS: usize = 1024;
+
+/// Where the logs end is looked at so often while there are jobs,
+const LOOK: Duration = Duration::from_secs(1);
+/// and so often while there are none.
+const SELDOM_LOOK: Duration = Duration::from_secs(10);
+/// How long a look may take.
+const LOG_END: Duration = Duration::from_secs(5);
 
 /// Jobs that ended long ago are looked for so often.
 const UPKEEP: Duration = Duration::from_secs(3600);
@@ -70,6 +78,10 @@ struct State {
     stations_made: u64,
     /// What stands in attempts' ways, as their agents say.
     troubles: BTreeMap<(JobId, u32), String>,
+    /// Where each partition of the logs' topic ended a moment ago.
+    log_ends: BTreeMap<u32, i64>,
+    /// Before these offsets there is nothing of attempts whose agents have not said where their output lies.
+    log_floors: BTreeMap<(JobId, u32), i64>,
     /// Who waits for a job to change.
     watchers: BTreeMap<JobId, watch::Sender<()>>,
 }
@@ -89,6 +101,8 @@ impl Jobs {
             stations: BTreeMap::new(),
             stations_made: 0,
             troubles: BTreeMap::new(),
+            log_ends: BTreeMap::new(),
+            log_floors: BTreeMap::new(),
             watchers: BTreeMap::new(),
         };
         Self {
@@ -110,7 +124,7 @@ impl Jobs {
                 if let Err(refused) = state.scheduler.apply(now, event) {
                     tracing::warn!(?event, %refused, "an event of the journal was refused");
                 }
-                state.note(event);
+                state.note(event, |id| self.log_partition(id));
             }
         });
     }
@@ -211,6 +225,40 @@ impl Jobs {
         u32::from_be_bytes(*random) % self.partitions.max(1)
     }
 
+    /// The offset before which there is nothing of an attempt, if one is known beside the journal.
+    fn log_floor(&self, id: JobId, attempt: u32) -> Option<i64> {
+        self.lock().log_floors.get(&(id, attempt)).copied()
+    }
+
+    /// This is where a partition of the logs' topic ends.
+    fn note_log_end(&self, partition: u32, end: i64) {
+        let mut state = self.lock();
+        let before = state.log_ends.insert(partition, end);
+        if before.is_some_and(|before| before > end) {
+            // The topic was made anew: what was known of the other one is wrong here.
+            state.log_floors.clear();
+        }
+    }
+
+    /// Keeps an eye on where the logs' partitions end, so that who follows a new job does not read what is there of others.
+    /// Never ends.
+    pub async fn watch_log_ends(&self, cluster: SharedCluster, topic: &str) {
+        let mut readers: Vec<_> = (0..self.partitions)
+            .map(|partition| cluster.reader(topic, i32::try_from(partition).unwrap_or(i32::MAX)))
+            .collect();
+        loop {
+            for (partition, reader) in (0..).zip(&mut readers) {
+                // One that can't be asked now is asked again.
+                if let Ok(Ok(end)) = timeout(LOG_END, reader.offset(At::Latest)).await {
+                    self.note_log_end(partition, end);
+                }
+            }
+            let counts = self.counts();
+            let busy = counts.queued + counts.assigned + counts.running > 0;
+            sleep(if busy { LOOK } else { SELDOM_LOOK }).await;
+        }
+    }
+
     /// Now, for the scheduler.
     fn now(&self) -> Now {
         Now { elapsed: self.started.elapsed(), unix_ms: clock::unix_ms() }
@@ -290,13 +338,29 @@ impl State {
         }
     }
 
-    fn note(&mut self, event: &scheduler::Event) {
+    fn note(&mut self, event: &scheduler::Event, log_partition: impl Fn(JobId) -> u32) {
+        if let scheduler::Event::Job { id, event } = event {
+            match event {
+                // Nothing of it is written before its order goes out, which is later than this.
+                job::Event::Assigned { attempt, .. } => {
+                    if let Some(end) = self.log_ends.get(&log_partition(*id)) {
+                        self.log_floors.insert((*id, *attempt), *end);
+                    }
+                }
+                job::Event::Logged { attempt, .. }
+                | job::Event::Lost { attempt, .. }
+                | job::Event::Retried { attempt, .. }
+                | job::Event::Returned { attempt, .. } => drop(self.log_floors.remove(&(*id, *attempt))),
+                _ => {}
+            }
+        }
         match event {
             scheduler::Event::Job { id, .. } | scheduler::Event::Restored { id, .. } => {
                 self.watchers.get(id).into_iter().for_each(|watcher| watcher.send_replace(()));
             }
             scheduler::Event::Forgotten { ids } => {
                 self.troubles.retain(|(id, _), _| !ids.contains(id));
+                self.log_floors.retain(|(id, _), _| !ids.contains(id));
             }
             scheduler::Event::AgentDrained { .. } | scheduler::Event::AgentResumed { .. } => {}
         }
