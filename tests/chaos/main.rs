@@ -42,7 +42,9 @@ fn main() -> ExitCode {
         }
         Some("big") => {
             let mebibytes = number(1, 10 << 10);
-            scenario("chaos-big", &format!("make chaos-big MIB={mebibytes}"), 1, |stage| scenarios::big(stage, mebibytes))
+            scenario("chaos-big", &format!("make chaos-big MIB={mebibytes}"), 1, |stage| {
+                scenarios::big(stage, mebibytes)
+            })
         }
         Some("queue") => {
             let jobs = number(1, 1050);

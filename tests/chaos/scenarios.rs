@@ -70,7 +70,11 @@ pub fn big(stage: &Stage, mebibytes: u64) -> bool {
     let start = Instant::now();
     let read = Digesting::start(stage.rig.rk(&["run", "-q", "--", "sh", "-c", &written])).end(LIMIT);
     let took = start.elapsed();
-    println!("| MiB | {mebibytes} |\n| seconds | {:.1} |\n| SHA-256 written | {} |", took.as_secs_f64(), expected.hashes[0]);
+    println!(
+        "| MiB | {mebibytes} |\n| seconds | {:.1} |\n| SHA-256 written | {} |",
+        took.as_secs_f64(),
+        expected.hashes[0]
+    );
     println!("| read | {read:?} |");
     println!("| agent's peak, MiB | {} |", peak(stage.agent_id(0)));
     println!("| controller's peak, MiB | {} |", peak(stage.controller_id()));
@@ -183,9 +187,8 @@ pub fn forged(stage: &Stage, seed: u64) -> bool {
 /// Writes forgeries of all records of one partition of the logs for so long; how many.
 async fn forge(stage: &Stage, partition: i32, time: Duration) -> usize {
     let ca = stage.kafka.authority().ca();
-    let cluster = |user: user::User| {
-        KafkaCluster::new(user.kafka(Mechanism::ScramSha512, stage.kafka.bootstrap(), &ca)).unwrap()
-    };
+    let cluster =
+        |user: user::User| KafkaCluster::new(user.kafka(Mechanism::ScramSha512, stage.kafka.bootstrap(), &ca)).unwrap();
     let topic = format!("{}.logs", stage.rig.prefix);
     let (reading, writing) = (cluster(user::CONTROLLER), cluster(user::AGENT));
     let (mut reader, writer) = (reading.reader(&topic, partition), writing.writer(&topic, partition));
@@ -212,7 +215,11 @@ fn variants(record: &Record) -> Vec<Record> {
     value[0] ^= 1;
     let with = |name: &str, text: &'static str| {
         let mut other = record.clone();
-        other.headers.iter_mut().filter(|(key, _)| key == name).for_each(|(_, value)| *value = Bytes::from_static(text.as_bytes()));
+        other
+            .headers
+            .iter_mut()
+            .filter(|(key, _)| key == name)
+            .for_each(|(_, value)| *value = Bytes::from_static(text.as_bytes()));
         other
     };
     vec![Record { value: value.into(), ..record.clone() }, with("offset", "7"), with("attempt", "2")]
