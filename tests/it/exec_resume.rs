@@ -200,6 +200,8 @@ fn nobody_who_comes_back_in_time_ends_the_command_with_a_clear_line() {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut exec = Running::start(command);
     let pid = wait_number(&pid_file);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let keeper = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
     drop(agent);
     assert!(is_alive(pid), "it has two seconds");
     rig.kill_controller();
@@ -207,8 +209,9 @@ fn nobody_who_comes_back_in_time_ends_the_command_with_a_clear_line() {
     let mut said = String::new();
     exec.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("not resumed within 2s"), "{said}");
-    // What kept it ends it without an agent.
+    // What kept it ends it without an agent, and then itself.
     wait_gone(pid);
+    wait_gone(keeper);
 }
 
 #[test]

@@ -120,6 +120,10 @@ impl Keeper {
                 // If the disk refuses there is still the agent, which will not learn more than that it ended.
                 save(Path::new("exit"), &self.exit()).ok();
                 self.recorded = true;
+                // Also one that was ended because nobody came is kept for a while, and no longer.
+                if self.agent.is_none() {
+                    self.alone_until.get_or_insert(now.saturating_add(self.patience));
+                }
             }
             if self.recorded {
                 self.tell();
@@ -162,9 +166,6 @@ impl Keeper {
         }
         if std::mem::take(&mut self.kill_again) {
             self.reaper.kill();
-        }
-        if self.recorded && self.agent.is_none() && self.alone_until.is_none() {
-            self.alone_until = Some(now.saturating_add(self.patience));
         }
     }
 
