@@ -1,10 +1,10 @@
 //! A process under its shim, followed to its end.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
-use futures_util::{FutureExt, future::Fuse};
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::sleep,
 };
 
@@ -37,11 +37,37 @@ pub struct Process<'a> {
     pub acked: watch::Receiver<spool::Offsets>,
     pub stalled: watch::Receiver<Option<String>>,
     pub blocked: Option<String>,
+    /// The hook that goes with a cancel, once it was begun.
+    pub on_cancel: Option<JoinHandle<()>>,
 }
 
 impl Process<'_> {
-    /// Until its end is known.
+    /// Until its end is known, and a hook that was begun has ended.
     pub async fn run(
+        &mut self,
+        started: Option<Started>,
+        told: &mut mpsc::UnboundedReceiver<Told>,
+        released: &mut bool,
+    ) -> Ending {
+        let ending = self.end(started, told, released).await;
+        if let Some(hook) = self.on_cancel.take() {
+            let _ = hook.await;
+        }
+        ending
+    }
+
+    /// Begins the hook that goes with a cancel: beside the rest, since it has a minute, and the process its signal at once.
+    fn begin_hook(&self) -> JoinHandle<()> {
+        let (shared, key, attempt) = (self.this.shared.clone(), self.this.key, self.this.attempt.clone());
+        let ticket = self.ticket.clone();
+        tokio::spawn(async move {
+            let this = This { shared: &shared, key, attempt };
+            // It is noted, and changes nothing.
+            let _ = this.hook("on-cancel", &ticket).await;
+        })
+    }
+
+    async fn end(
         &mut self,
         mut started: Option<Started>,
         told: &mut mpsc::UnboundedReceiver<Told>,
@@ -108,11 +134,8 @@ impl Process<'_> {
         }
         let acked = *self.acked.borrow_and_update();
         let _ = shim.order(Order::Acked(acked)).await;
-        // Beside the rest: it has a minute, and the process its signal at once.
-        let mut hook = pin!(Fuse::terminated());
         loop {
             tokio::select! {
-                _ = &mut hook => {}
 
                 report = shim.changed() => {
                     let Some(report) = report else { return };
@@ -136,7 +159,7 @@ impl Process<'_> {
                         match cancelled.replace(cancel) {
                             Some(before) if before == cancel => continue,
                             Some(_) => {}
-                            None => hook.set(self.this.hook("on-cancel", self.ticket).fuse()),
+                            None => self.on_cancel = Some(self.begin_hook()),
                         }
                         let Cancel { signal, grace } = cancel;
                         let _ = shim.order(Order::Cancel { signal, grace }).await;

@@ -276,6 +276,7 @@ impl This<'_> {
                         acked: acked_out.clone(),
                         stalled: stalled_out.clone(),
                         blocked: None,
+                        on_cancel: None,
                     };
                     process.run(started, &mut told, &mut released).await
                 }
