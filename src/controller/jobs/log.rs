@@ -1,10 +1,10 @@
 //! A job's output, read from the topic for somebody who asked for it.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, interval, sleep_until, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 
 use super::{Watch, attempt_key, log_name};
@@ -24,6 +24,8 @@ const SHIPPING: Duration = Duration::from_secs(30);
 /// The same where all that the process wrote is there, and only the record is missing that says so; or where nobody knows how
 /// much there is.
 const CLOSING: Duration = Duration::from_secs(3);
+/// Between tries to open a log while the cluster is away.
+const RETRY: Duration = Duration::from_secs(1);
 /// How often a quiet answer shows that it lives.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -135,7 +137,7 @@ impl Reading {
         {
             return self.missing(wrote, Positions(skip), cause).await;
         }
-        let mut reader = Reader::open(cluster, &topic, partition, attempt, options).await.map_err(failed)?;
+        let mut reader = self.open(cluster, &topic, partition, attempt, options).await?;
         let mut ended = known.ended;
         let mut heard = Instant::now();
         let mut idle = interval(IDLE);
@@ -168,6 +170,32 @@ impl Reading {
         let was_there = known.last.is_some() && reader.positions() == Positions::default();
         let cause = if was_there { NOT_THERE } else { "the agent has not shipped them yet; ask again later" };
         self.missing(wrote, reader.positions(), cause).await
+    }
+
+    /// Opens the log; who follows waits for a cluster that is away.
+    async fn open(
+        &self,
+        cluster: SharedCluster,
+        topic: &str,
+        partition: i32,
+        attempt: bytelog::Attempt,
+        options: Options,
+    ) -> Result<Reader, Stop> {
+        let mut idle = interval(IDLE);
+        loop {
+            let open = Reader::open(cluster.clone(), topic, partition, attempt.clone(), options.clone());
+            let mut open = pin!(open);
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut open => break opened,
+                    _ = idle.tick() => self.send(LogItem::Idle).await?,
+                }
+            };
+            match opened {
+                Err(bytelog::Error::Kafka(error)) if self.query.follow && error.is_transient() => sleep(RETRY).await,
+                opened => return opened.map_err(failed),
+            }
+        }
     }
 
     /// Names what the process wrote and is not there.
