@@ -48,7 +48,8 @@ pub async fn run(
     }
     let name = credential.name.clone();
     let dir = config.data.join("agent").join(name.as_str());
-    let starts = starts::count(&dir, host::clock()).map_err(|error| Error::Data { dir: dir.clone(), error })?;
+    let starts =
+        starts::count(&dir, crate::clock::unix_ms()).map_err(|error| Error::Data { dir: dir.clone(), error })?;
     let labels = host::labels(&config.labels);
     let jobs =
         jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;

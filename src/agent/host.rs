@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     env::consts::{ARCH, OS},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The host's labels with `given` over them.
@@ -13,12 +12,6 @@ pub(super) fn labels(given: &BTreeMap<String, String>) -> BTreeMap<String, Strin
     labels.extend(hostname.ok().map(|hostname| ("hostname".to_owned(), hostname)));
     labels.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
     labels
-}
-
-/// Milliseconds since 1970; 0 if the clock stands before.
-pub(super) fn clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -136,7 +136,6 @@ impl Process<'_> {
         let _ = shim.order(Order::Acked(acked)).await;
         loop {
             tokio::select! {
-
                 report = shim.changed() => {
                     let Some(report) = report else { return };
                     self.blocked = report.blocked.map(|blocked| words(blocked, report.limit));

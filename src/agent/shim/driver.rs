@@ -25,7 +25,6 @@ use super::{
 use crate::{
     agent::{
         attempt::Attempt,
-        host,
         spool::{MAX_CHUNK, Offsets, Writer},
     },
     private_file::PrivateFileError,
@@ -264,7 +263,7 @@ impl Driver {
             self.life.handle_alone(now);
         }
         if let Some(outcome) = found.outcome {
-            self.state.ended = Some((outcome, host::clock()));
+            self.state.ended = Some((outcome, crate::clock::unix_ms()));
             self.life.handle_exit(now);
         }
         self.state.kill_again |= self.life.is_killing() && !found.alone;

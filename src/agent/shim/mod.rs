@@ -44,7 +44,6 @@ pub use record::RecordError;
 
 use super::{
     attempt::Attempt,
-    host,
     spool::{Stream, Writer},
 };
 use crate::{bytelog::redact::Secrets, secret::Secret};
@@ -162,7 +161,7 @@ fn start(
         pid,
         start: stat.start,
         boot: proc::boot_id()?,
-        time: host::clock(),
+        time: crate::clock::unix_ms(),
         cgroup: cgroup.as_ref().map(|cgroup| cgroup.dir().as_os_str().to_owned()),
     };
     let mut filters = filters(&spec)?;

@@ -13,10 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use ring::digest::{Context, SHA256};
 
 use super::{filter::Filter, spec::Total};
-use crate::agent::{
-    host,
-    spool::{MAX_CHUNK, Stream, Writer},
-};
+use crate::agent::spool::{MAX_CHUNK, Stream, Writer};
 
 /// One stream of a process.
 pub(super) struct Output {
@@ -72,7 +69,7 @@ impl Output {
         match pipe.read(&mut buffer[..room]) {
             Ok(length @ 1..) => {
                 self.filter.push(&buffer[..length], &mut self.pending);
-                self.time = host::clock();
+                self.time = crate::clock::unix_ms();
                 if let Some(closing) = &mut self.closing {
                     *closing -= length;
                     if *closing == 0 {
@@ -137,6 +134,6 @@ impl Output {
     fn end(&mut self) {
         self.pipe = None;
         self.filter.finish(&mut self.pending);
-        self.time = host::clock();
+        self.time = crate::clock::unix_ms();
     }
 }
