@@ -261,7 +261,7 @@ where
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));
     let attention = tokio::spawn(attend(handle.clone(), config.data.clone()));
     let shortening = tokio::spawn(snapshots::keep(store.journal().clone(), copies, config.snapshot_every));
-    let decisions = tokio::spawn(jobs::decide(jobs.clone(), store.journal().clone()));
+    let decisions = tokio::spawn(jobs::decide(jobs.clone(), store));
     let ends = {
         let (jobs, cluster, topic) = (jobs.clone(), handle.shared().cluster.clone(), config.link.prefix.logs());
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })

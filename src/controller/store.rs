@@ -145,11 +145,8 @@ impl Store {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error @ Error::Superseded { .. })) => Err(ApiError::new(Code::Superseded, error.to_string())),
             Ok(Err(error)) => {
-                // What the journal holds is not what this controller wrote: it must not go on.
-                if let Error::Journal(diverged @ journal::Error::Diverged { .. }) = &error {
-                    self.progress.send_modify(|progress| {
-                        progress.end.get_or_insert(End::Journal(diverged.clone()));
-                    });
+                if let Error::Journal(error) = &error {
+                    self.note_failure(error);
                 }
                 Err(ApiError::new(Code::Internal, error.to_string()))
             }
@@ -160,6 +157,16 @@ impl Store {
                     self.patience
                 ),
             )),
+        }
+    }
+
+    /// An event was not taken. If that is because the journal holds something else than this controller wrote, it must not
+    /// go on; whatever else ends it is told by the journal itself.
+    pub fn note_failure(&self, error: &journal::Error) {
+        if let journal::Error::Diverged { .. } = error {
+            self.progress.send_modify(|progress| {
+                progress.end.get_or_insert_with(|| End::Journal(error.clone()));
+            });
         }
     }
 

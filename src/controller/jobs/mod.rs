@@ -33,6 +33,7 @@ pub use station::{Posting, serve};
 use super::{
     event::Event,
     scheduler::{self, Action, Now, Order, Scheduler},
+    store::Store,
 };
 use crate::{
     api::{Agent, AgentState, JobCounts},
@@ -40,7 +41,7 @@ use crate::{
     clock,
     id::AgentName,
     job::{self, Hidden, Job, JobId},
-    journal::{self, Journal},
+    journal,
     kafka::{At, SharedCluster},
     protocol::jobs::{self, LogTicket},
 };
@@ -378,12 +379,12 @@ fn attempt_key(id: JobId, job: &Job, attempt: u32) -> Hidden<[u8; 32]> {
 }
 
 /// Journals what the scheduler decides, in its order. Ends with the journal.
-pub async fn decide(jobs: Arc<Jobs>, journal: Journal) {
+pub async fn decide(jobs: Arc<Jobs>, store: Store) {
     let mut pending = FuturesUnordered::<journal::Pending>::new();
     loop {
         let result = tokio::select! {
             Some(result) = pending.next(), if !pending.is_empty() => result.map(drop),
-            event = jobs.proposal() => match journal.enqueue(Event::Scheduler(event).encode()).await {
+            event = jobs.proposal() => match store.journal().enqueue(Event::Scheduler(event).encode()).await {
                 Ok(queued) => {
                     pending.push(queued);
                     Ok(())
@@ -394,6 +395,7 @@ pub async fn decide(jobs: Arc<Jobs>, journal: Journal) {
         // What ends the journal ends the controller.
         if let Err(error) = result {
             tracing::debug!(%error, "a decision was not journalled");
+            store.note_failure(&error);
             return;
         }
     }
