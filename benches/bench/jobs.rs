@@ -25,6 +25,8 @@ use crate::{
 
 /// What a log's shipper is given at once: what an agent reads of a spool.
 const PIECE: usize = 256 << 10;
+/// Jobs before the first that is timed: they open the connections that are kept, and warm the broker's compiler up.
+const WARM_UP: usize = 100;
 /// Clients that submit at once.
 const CLIENTS: usize = 64;
 /// Jobs that run at once on the agent: short ones wait for disks and Kafka more than for a processor.
@@ -79,13 +81,12 @@ async fn ship(stage: &Stage, bytes: usize) -> f64 {
 async fn run_first_output(report: &mut Report, row: &'static str, stage: &Stage, agent: &str, effort: Effort) {
     let client = stage.client();
     let mut took = Vec::new();
-    for round in 0..effort.jobs / 4 + 5 {
+    for round in 0..effort.jobs / 4 + WARM_UP {
         let start = Instant::now();
         let id = submit(&client, agent, &["echo", "1"]).await;
         let mut log = follow(&client, &id);
         next_output(&mut log).await.expect("a line");
-        // The first ones warm up what keeps connections.
-        if round >= 5 {
+        if round >= WARM_UP {
             took.push(start.elapsed().as_secs_f64() * 1e3);
         }
         while next_output(&mut log).await.is_some() {}

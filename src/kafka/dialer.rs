@@ -10,6 +10,7 @@ use super::{
     config::{Address, Config},
     connection::Connection,
     dial::{self, fail},
+    idle::Idle,
     sasl::Authenticator,
     tls,
 };
@@ -21,6 +22,7 @@ pub(super) struct Dialer {
     principal: String,
     tls: Option<Arc<ClientConfig>>,
     authenticator: Option<Authenticator>,
+    idle: Idle,
 }
 
 impl Dialer {
@@ -33,6 +35,7 @@ impl Dialer {
             tls: config.tls.as_ref().map(tls::client_config).transpose()?,
             authenticator: config.sasl.as_ref().map(Authenticator::new),
             config,
+            idle: Idle::default(),
         })
     }
 
@@ -70,6 +73,16 @@ impl Dialer {
             connection.renew_at = life.map(|life| Instant::now() + life.mul_f64(0.85));
         }
         Ok(connection)
+    }
+
+    /// A connection to `broker` that somebody gave back, if there is one. The broker may have hung up meanwhile.
+    pub(super) fn reuse(&self, broker: &Address) -> Option<Connection> {
+        self.idle.take(broker)
+    }
+
+    /// Gives a connection back on which nothing is under way.
+    pub(super) fn give_back(&self, connection: Connection) {
+        self.idle.put(connection);
     }
 
     /// A connection to whichever of `brokers` answers first; they are tried in turn, a quarter of a second apart.

@@ -18,6 +18,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod frames;
+mod idle;
 pub mod memory;
 mod metadata;
 mod names;

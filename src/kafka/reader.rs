@@ -1,4 +1,4 @@
-//! Reads one partition over a connection of its own.
+//! Reads one partition over a connection that nobody else uses meanwhile.
 
 use std::{sync::Arc, time::Duration};
 
@@ -67,9 +67,8 @@ impl Reader {
     async fn call<R: Request>(&mut self, request: &R, limit: Duration) -> Result<R::Response, Error> {
         loop {
             let kept = self.connection.take().filter(|open| open.connection.is_usable());
-            let was_kept = kept.is_some();
-            let open = match kept {
-                Some(open) => open,
+            let (open, was_kept) = match kept {
+                Some(open) => (open, true),
                 None => self.open().await?,
             };
             match open.connection.call(request, limit).await {
@@ -87,10 +86,14 @@ impl Reader {
         }
     }
 
-    async fn open(&self) -> Result<Open, Error> {
+    /// A connection to the leader, and whether somebody else had it before.
+    async fn open(&self) -> Result<(Open, bool), Error> {
         let leader = self.metadata.leader(&self.topic, self.partition).await?;
+        if let Some(connection) = self.metadata.dialer.reuse(&leader.broker) {
+            return Ok((Open { connection, answer: leader.answer }, true));
+        }
         match self.metadata.dialer.open(&leader.broker).await {
-            Ok(connection) => Ok(Open { connection, answer: leader.answer }),
+            Ok(connection) => Ok((Open { connection, answer: leader.answer }, false)),
             Err(error) => {
                 self.metadata.forget(&self.topic, leader.answer);
                 Err(error)
@@ -219,6 +222,15 @@ impl Reader {
                 so_far = self.stepped_over,
                 "stepped over {why}"
             );
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // One with a request under way is not here, and closes.
+        if let Some(open) = self.connection.take().filter(|_| self.throttled_until.is_none()) {
+            self.metadata.dialer.give_back(open.connection);
         }
     }
 }

@@ -22,12 +22,13 @@ use crate::{
         shim::{Blocked, Order, Shim, spec::Started},
         spool,
     },
+    backoff::Backoff,
     job::Cancel,
     protocol::jobs::Report,
 };
 
-/// Between looks at a shim that is about to start its process, or to end.
-const LOOK: Duration = Duration::from_millis(20);
+/// Between looks at a shim that is about to start its process, or to end: soon at first, since short jobs end at once.
+const LOOK: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(20));
 
 /// Follows a process.
 pub struct Process<'a> {
@@ -74,6 +75,7 @@ impl Process<'_> {
         released: &mut bool,
     ) -> Ending {
         let mut cancelled = None;
+        let mut look = LOOK;
         loop {
             if let Some(started) = started.take() {
                 let boot = uuid::Uuid::parse_str(&started.boot).map_or(0, |boot| boot.as_u128());
@@ -92,7 +94,7 @@ impl Process<'_> {
                     {
                         started = Some(seen);
                     }
-                    sleep(LOOK).await;
+                    sleep(look.next(rand::random())).await;
                 }
                 Ok(Decision::Report(exit)) => return ending::of_exit(exit),
                 Ok(Decision::Lost(lost)) => {
