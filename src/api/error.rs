@@ -18,6 +18,8 @@ pub struct ApiError {
 pub enum Code {
     /// The bearer token is missing or another one. HTTP 401.
     Unauthorized,
+    /// The token does not allow this. HTTP 403.
+    Forbidden,
     /// The request is malformed. HTTP 400.
     Invalid,
     /// The body is above the limit. HTTP 413.
@@ -28,6 +30,8 @@ pub enum Code {
     UnknownAgent,
     /// An agent of this name exists. HTTP 409.
     AgentExists,
+    /// Something of this name exists. HTTP 409.
+    Exists,
     /// The agent has no session. HTTP 503.
     AgentOffline,
     /// The agent has a session, and did not answer in time, or the session ended meanwhile. HTTP 504.
@@ -59,10 +63,11 @@ impl Code {
     pub fn http_status(self) -> u16 {
         match self {
             Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::Invalid => 400,
             Self::TooLarge => 413,
             Self::NotFound | Self::UnknownAgent => 404,
-            Self::AgentExists => 409,
+            Self::AgentExists | Self::Exists => 409,
             Self::AgentOffline | Self::KafkaUnreachable | Self::Superseded | Self::Busy => 503,
             Self::NoAnswer => 504,
             Self::AgentFailed => 502,
@@ -73,8 +78,10 @@ impl Code {
     /// The exit code of a command that ends with it: 64 usage, 69 unreachable, 75 try again, 77 refused.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Invalid | Self::TooLarge | Self::NotFound | Self::UnknownAgent | Self::AgentExists => 64,
-            Self::Unauthorized => 77,
+            Self::Invalid | Self::TooLarge | Self::NotFound | Self::UnknownAgent | Self::AgentExists | Self::Exists => {
+                64
+            }
+            Self::Unauthorized | Self::Forbidden => 77,
             Self::Busy | Self::Superseded => 75,
             Self::AgentOffline | Self::NoAnswer | Self::AgentFailed | Self::KafkaUnreachable => 69,
             Self::Internal | Self::Other => 69,
@@ -86,6 +93,8 @@ impl Code {
         match self {
             Self::KafkaUnreachable | Self::Superseded | Self::Busy | Self::NoAnswer | Self::AgentOffline => true,
             Self::Unauthorized
+            | Self::Forbidden
+            | Self::Exists
             | Self::Invalid
             | Self::TooLarge
             | Self::NotFound

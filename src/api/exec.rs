@@ -207,6 +207,8 @@ pub enum RefusalKind {
     Busy,
     /// It ran, and is not there any more to be resumed: how it ended is not known.
     Gone,
+    /// The token or the agent does not allow it.
+    Forbidden,
     /// A reason that this program does not know.
     #[serde(other)]
     Other,
@@ -229,7 +231,7 @@ pub enum Fault {
 
 impl ExecEnd {
     /// What `rk exec` exits with: the process's own code; 128 + n for signal n; 124 timed out; 126 and 127 as a shell
-    /// has them; 64 for a request that cannot work, 75 for one to try again, 69 where nobody answered.
+    /// has them; 64 for a request that cannot work, 77 for one that is not allowed, 75 for one to try again, 69 where nobody answered.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Exited { code } => (code & 0xff) as u8,
@@ -255,6 +257,7 @@ impl RefusalKind {
             Self::Draining | Self::Busy | Self::Gone => 75,
             Self::AgentFailed | Self::Offline | Self::Other => 69,
             Self::UnknownAgent | Self::Invalid => 64,
+            Self::Forbidden => 77,
         }
     }
 }

@@ -21,10 +21,14 @@
 //! | `POST /v1/jobs/{id}/retry` | [`AskedBy`](jobs::AskedBy) | the new [`JobInfo`](jobs::JobInfo) |
 //! | `POST /v1/jobs/{id}/deadline` | [`SetDeadline`](jobs::SetDeadline) | [`JobInfo`](jobs::JobInfo) |
 //! | `GET /v1/jobs/{id}/log?…` ([`LogQuery`](logs::LogQuery)) | – | [frames](logs) until [`Done`](logs::LogItem::Done) |
+//! | `GET /v1/access` | – | [`AccessList`](access::AccessList) |
+//! | `POST /v1/access` | [`AddAccess`](access::AddAccess) | [`AddedAccess`](access::AddedAccess) |
+//! | `DELETE /v1/access/{name}` | – | [`Access`](access::Access) |
 //! | `POST /v1/exec` with `Upgrade: rk-exec/1` | – | 101, then [frames](exec) both ways |
 //!
 //! Every request carries `Authorization: Bearer TOKEN`. An answer that is not 2xx or 101 has an [`ApiError`] as body.
 
+pub mod access;
 pub mod agents;
 pub mod client;
 mod error;

@@ -5,14 +5,14 @@ use std::{io::Write, path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 
 use super::{
-    Failure, client, failure,
+    Failure, failure,
     flags::ClientFlags,
-    log,
     output::{self, Format},
+    session::{self, Session},
     submitter,
 };
 use crate::{
-    api::{AddAgent, AddedAgent, Agent, Client, jobs::AskedBy},
+    api::{AddAgent, AddedAgent, Agent, jobs::AskedBy},
     config::{Environment, Settings, keys},
     id::AgentName,
     private_file,
@@ -72,33 +72,20 @@ pub struct NameArgs {
     flags: ClientFlags,
 }
 
-struct Session {
-    client: Client,
-    format: Format,
-    quiet: bool,
-    settings: Settings,
-}
-
-fn open(flags: ClientFlags, environment: &Environment) -> Result<Session, Failure> {
-    let settings = flags.settings(environment)?;
-    log::start(&settings, log::COMMAND)?;
-    let format = settings.parse::<Format>(&keys::OUTPUT)?.unwrap_or_default();
-    let quiet = settings.switch(&keys::QUIET)?;
-    Ok(Session { client: client::connect(&settings)?, format, quiet, settings })
-}
-
 /// Runs the command.
 pub async fn run(command: AgentsCommand, environment: &Environment) -> Result<u8, Failure> {
     match command {
-        AgentsCommand::Ls(args) => list(args.selector.unwrap_or_default(), open(args.flags, environment)?).await?,
+        AgentsCommand::Ls(args) => {
+            list(args.selector.unwrap_or_default(), session::open(args.flags, environment)?).await?
+        }
         AgentsCommand::Add(args) => {
-            let session = open(args.flags, environment)?;
+            let session = session::open(args.flags, environment)?;
             add(AddAgent { name: args.name, labels: args.labels.into_iter().collect() }, args.out, session).await?;
         }
-        AgentsCommand::Show(args) => show(&args.name, open(args.flags, environment)?).await?,
-        AgentsCommand::Drain(args) => drain(&args.name, true, open(args.flags, environment)?).await?,
-        AgentsCommand::Resume(args) => drain(&args.name, false, open(args.flags, environment)?).await?,
-        AgentsCommand::Rm(args) => remove(&args.name, open(args.flags, environment)?).await?,
+        AgentsCommand::Show(args) => show(&args.name, session::open(args.flags, environment)?).await?,
+        AgentsCommand::Drain(args) => drain(&args.name, true, session::open(args.flags, environment)?).await?,
+        AgentsCommand::Resume(args) => drain(&args.name, false, session::open(args.flags, environment)?).await?,
+        AgentsCommand::Rm(args) => remove(&args.name, session::open(args.flags, environment)?).await?,
     }
     Ok(0)
 }
@@ -205,9 +192,7 @@ async fn drain(name: &AgentName, drained: bool, session: Session) -> Result<(), 
 }
 
 async fn add(request: AddAgent, out: Option<PathBuf>, session: Session) -> Result<(), Failure> {
-    if let Some(path) = out.as_deref().filter(|path| path.exists()) {
-        return Err(Failure::usage(format!("{} exists; name another file with --out, or remove it", path.display())));
-    }
+    session::refuse_existing(out.as_deref())?;
     let added = session.client.add_agent(&request).await?;
     let source = match &out {
         Some(path) => {

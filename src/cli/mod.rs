@@ -4,6 +4,7 @@
 //! It parses, asks `config` for settings, and hands over to the layer that does the work; what an error means for an
 //! exit code is decided here and nowhere else.
 
+mod access;
 #[cfg(feature = "agent")]
 mod agent;
 mod agents;
@@ -28,6 +29,7 @@ mod output;
 mod run;
 #[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
 mod service;
+mod session;
 mod status;
 mod submitter;
 mod values;
@@ -76,6 +78,9 @@ enum Command {
     /// List, add, drain and remove agents
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
+    /// Let others ask the controller, within limits
+    #[command(subcommand)]
+    Access(access::AccessCommand),
     Exec(exec::ExecArgs),
     // Its arguments are many.
     Run(Box<run::RunArgs>),
@@ -158,6 +163,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         #[cfg(feature = "agent")]
         Command::Agent(command) => agent::run(command, environment).await,
         Command::Agents(command) => agents::run(command, environment).await,
+        Command::Access(command) => access::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
         Command::Run(args) => self::run::run(*args, environment).await,
         Command::Jobs(command) => jobs::run(command, environment).await,

@@ -68,7 +68,7 @@ impl Directory {
     pub fn fold(&self, event: Event) {
         let removed = match &event {
             Event::AgentRemoved { name } => Some(name.clone()),
-            Event::AgentAdded { .. } | Event::Scheduler(_) => None,
+            Event::AgentAdded { .. } | Event::Scheduler(_) | Event::Access(_) => None,
         };
         let mut state = self.write();
         if let Change::Removed(_) = state.registry.fold(event)

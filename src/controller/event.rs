@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::scheduler;
+use super::{access, scheduler};
 use crate::{id::AgentName, link::SecretHash, selector::Labels, versioned};
 
 const VERSION: u8 = 1;
@@ -31,6 +31,8 @@ pub enum Event {
     },
     /// Of jobs, or of agents as those who get them.
     Scheduler(scheduler::Event),
+    /// Of who may ask.
+    Access(access::Event),
 }
 
 /// The payload is no event that this program knows.
@@ -74,7 +76,8 @@ mod tests {
             ),
             (Event::AgentRemoved { name: name.clone() }, vec![1, 1, 2, b'b', b'7']),
             // What is in it has a test of its own.
-            (Event::Scheduler(scheduler::Event::AgentResumed { name }), vec![1, 2, 2, 2, b'b', b'7']),
+            (Event::Scheduler(scheduler::Event::AgentResumed { name: name.clone() }), vec![1, 2, 2, 2, b'b', b'7']),
+            (Event::Access(access::Event::Revoked { name }), vec![1, 3, 1, 2, b'b', b'7']),
         ]
     }
 

@@ -1,18 +1,25 @@
 //! What can be asked of a running controller: the one face that HTTP, benches and tests use.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
+    audit::Audit,
     call,
     directory::{Directory, Standing},
     exec::{self, Execution, Running, Surroundings},
     jobs::Jobs,
     peer::{BoxReader, Endpoints, Peer, Sending},
     snapshots::Legacy,
-    store::{self, Store, unknown_agent},
+    store::{Store, unknown_agent},
 };
 use crate::{
     api::{
@@ -48,6 +55,9 @@ pub(super) struct Shared {
     pub(super) phase: watch::Sender<Phase>,
     pub(super) abandon: watch::Sender<bool>,
     pub(super) budget: Budget,
+    pub(super) audit: Audit,
+    /// Requests with a wrong token.
+    pub(super) unauthorized: AtomicU64,
 }
 
 /// How far the controller is on its way out.
@@ -265,7 +275,17 @@ impl Handle {
 
     /// What must outlive the journal if that is deleted and created anew.
     pub(super) fn legacy(&self) -> Legacy {
-        Legacy { epoch: self.0.epoch, state: store::state(&self.0.directory, &self.0.jobs) }
+        Legacy { epoch: self.0.epoch, state: self.0.store.state().snapshot() }
+    }
+
+    /// Where it is noted who did what.
+    pub(super) fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Somebody showed a wrong token.
+    pub(super) fn count_unauthorized(&self) {
+        self.0.unauthorized.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn shared(&self) -> &Shared {

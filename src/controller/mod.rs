@@ -8,12 +8,15 @@
 //! the one whose claim came later in the journal wins, the other [`run`] ends with [`Error::Superseded`]. It opens
 //! nothing by itself but files in its data directory: the cluster, the socket and the signals are the caller's.
 
+pub mod access;
 mod attend;
+mod audit;
 mod call;
 mod directory;
 pub mod event;
 mod exec;
 mod files;
+mod folded;
 mod handle;
 pub mod http;
 mod jobs;
@@ -27,8 +30,13 @@ mod store;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -44,9 +52,11 @@ use crate::{
     protocol::{self, allowance::Budget},
     secret::Secret,
 };
+use audit::Audit;
 use directory::Directory;
 pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
+use folded::Folded;
 pub use handle::Handle;
 use handle::{Phase, Shared};
 use jobs::{Jobs, Posting};
@@ -222,8 +232,8 @@ where
     let jobs = Arc::new(Jobs::new(config.jobs.clone(), config.link.partitions));
     let (above, founding) = legacy.map_or((0, None), |legacy| (legacy.epoch, Some(legacy.state)));
     let founds = founding.is_some();
-    let (store, mut copies) =
-        Store::new(journal, committed, directory.clone(), jobs.clone(), founding, config.patience);
+    let state = Folded::new(directory.clone(), jobs.clone());
+    let (store, mut copies) = Store::new(journal, committed, state, founding, config.patience);
     let takeover = async {
         let epoch = store.claim(above).await?;
         if founds {
@@ -256,6 +266,8 @@ where
         phase: watch::Sender::new(Phase::Serving),
         abandon: watch::Sender::new(false),
         budget: Budget::new(OUTPUT_BUDGET),
+        audit: Audit::open(&config.data)?,
+        unauthorized: AtomicU64::new(0),
     });
     look(handle.shared());
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));

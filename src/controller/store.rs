@@ -15,10 +15,9 @@ use tokio::{
 };
 
 use super::{
-    Error,
-    directory::Directory,
+    Error, access,
     event::{Event, UnknownEvent},
-    jobs::Jobs,
+    folded::Folded,
 };
 use crate::{
     api::{ApiError, Code},
@@ -32,7 +31,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Store {
     journal: Journal,
-    directory: Arc<Directory>,
+    state: Folded,
     progress: watch::Sender<Progress>,
     /// What was claimed.
     epoch: Arc<OnceLock<u32>>,
@@ -60,22 +59,20 @@ enum End {
 }
 
 impl Store {
-    /// Folds the journal into `directory` and `jobs` from now on. A change waits up to `patience` to be read back. Copies of
+    /// Folds the journal into `state` from now on. A change waits up to `patience` to be read back. Copies of
     /// the state come out where snapshots begin; with a `founding` state that is the first of them, and nothing before counts.
     pub fn new(
         journal: Journal,
         committed: mpsc::Receiver<Committed>,
-        directory: Arc<Directory>,
-        jobs: Arc<Jobs>,
+        state: Folded,
         founding: Option<Vec<Bytes>>,
         patience: Duration,
     ) -> (Self, mpsc::Receiver<Copy>) {
         let progress = watch::Sender::new(Progress::default());
         let (copies, copies_out) = mpsc::channel(1);
-        let fold =
-            Fold { directory: directory.clone(), jobs, progress: progress.clone(), leading: false, founding, copies };
+        let fold = Fold { state: state.clone(), progress: progress.clone(), leading: false, founding, copies };
         tokio::spawn(fold.run(committed));
-        (Self { journal, directory, progress, epoch: Arc::default(), patience }, copies_out)
+        (Self { journal, state, progress, epoch: Arc::default(), patience }, copies_out)
     }
 
     /// Takes the journal over with an epoch above this one, and returns the epoch once everything before it was folded. Bounded
@@ -98,12 +95,12 @@ impl Store {
                 format!("agent {name} exists already; `rk agents rm {name}` first, or take another name"),
             )
         };
-        if self.directory.ask(|registry| registry.contains(name)) {
+        if self.state.directory.ask(|registry| registry.contains(name)) {
             return Err(exists());
         }
         self.commit(Event::AgentAdded { name: name.clone(), secret, labels }).await?;
         // Of two that were under way at once, the first in the journal won.
-        match self.directory.ask(|registry| registry.secret_hash(name)) {
+        match self.state.directory.ask(|registry| registry.secret_hash(name)) {
             Some(stored) if stored == secret => Ok(()),
             _ => Err(exists()),
         }
@@ -111,10 +108,41 @@ impl Store {
 
     /// Removes an agent.
     pub async fn remove_agent(&self, name: &AgentName) -> Result<(), ApiError> {
-        if !self.directory.ask(|registry| registry.contains(name)) {
+        if !self.state.directory.ask(|registry| registry.contains(name)) {
             return Err(unknown_agent(name));
         }
         self.commit(Event::AgentRemoved { name: name.clone() }).await
+    }
+
+    /// Makes a token of the API.
+    pub async fn grant(&self, grant: access::Grant) -> Result<(), ApiError> {
+        let (name, hash) = (grant.name.clone(), grant.hash);
+        let exists = || {
+            let cure = format!("`rk access revoke {name}` first, or take another name");
+            ApiError::new(Code::Exists, format!("there is a token of {name} already; {cure}"))
+        };
+        if self.state.tokens().get(&name).is_some() {
+            return Err(exists());
+        }
+        if self.state.tokens().len() >= access::MAX_TOKENS {
+            let message = format!("there are {} tokens already; revoke some (`rk access ls`)", access::MAX_TOKENS);
+            return Err(ApiError::new(Code::Invalid, message));
+        }
+        self.commit(Event::Access(access::Event::Granted(grant))).await?;
+        // Of two that were under way at once, the first in the journal won.
+        match self.state.tokens().get(&name) {
+            Some(stored) if stored.hash == hash => Ok(()),
+            _ => Err(exists()),
+        }
+    }
+
+    /// Ends a token.
+    pub async fn revoke(&self, name: &AgentName) -> Result<(), ApiError> {
+        if self.state.tokens().get(name).is_none() {
+            let message = format!("there is no token of {name}; `rk access ls` lists them");
+            return Err(ApiError::new(Code::NotFound, message));
+        }
+        self.commit(Event::Access(access::Event::Revoked { name: name.clone() })).await
     }
 
     /// Waits until the journal can't be followed any more, or another controller took it over.
@@ -124,6 +152,11 @@ impl Store {
             Ok(progress) => progress.end.clone().unwrap_or(End::Closed).into(),
             Err(_) => End::Closed.into(),
         }
+    }
+
+    /// What was folded.
+    pub fn state(&self) -> &Folded {
+        &self.state
     }
 
     /// The journal itself, for its high-water mark and health.
@@ -188,8 +221,7 @@ pub fn unknown_agent(name: &AgentName) -> ApiError {
 
 /// Who folds the journal.
 struct Fold {
-    directory: Arc<Directory>,
-    jobs: Arc<Jobs>,
+    state: Folded,
     progress: watch::Sender<Progress>,
     leading: bool,
     /// The state that a founding snapshot will hold. Until it is written what the journal holds counts for nothing.
@@ -230,8 +262,7 @@ impl Fold {
                 if self.leading {
                     return Err(End::Superseded(snapshot.epoch));
                 }
-                self.directory.forget();
-                self.jobs.forget();
+                self.state.forget();
                 self.progress.send_modify(|progress| progress.at = (snapshot.epoch, snapshot.seq));
             }
             Committed::Restored { payload } => self.fold(&payload)?,
@@ -246,19 +277,16 @@ impl Fold {
         if self.founding.is_some() {
             return Ok(());
         }
-        let event = Event::decode(payload).map_err(End::Unknown)?;
-        self.jobs.fold(&event);
-        self.directory.fold(event);
+        self.state.fold(Event::decode(payload).map_err(End::Unknown)?);
         Ok(())
     }
 
     /// The state as it is here goes into the journal.
     fn copy(&mut self, snapshot: Snapshot) -> Result<(), End> {
         let state = match self.founding.take() {
-            None => state(&self.directory, &self.jobs),
+            None => self.state.snapshot(),
             Some(state) => {
-                self.directory.forget();
-                self.jobs.forget();
+                self.state.forget();
                 state.iter().try_for_each(|payload| self.fold(payload))?;
                 state
             }
@@ -267,14 +295,6 @@ impl Fold {
         let _ = self.copies.try_send((snapshot, state));
         Ok(())
     }
-}
-
-/// All that the controller must remember, as payloads of events.
-pub fn state(directory: &Directory, jobs: &Jobs) -> Vec<Bytes> {
-    // Agents first: what else is said of them needs them.
-    let mut state = directory.ask(|registry| registry.snapshot().map(|event| event.encode()).collect::<Vec<_>>());
-    state.extend(jobs.snapshot());
-    state
 }
 
 impl From<End> for Error {

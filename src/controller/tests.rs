@@ -1,5 +1,6 @@
 //! The controller on a journal in memory, with agents that the tests play.
 
+mod access;
 mod allowance;
 mod exec;
 mod flow;

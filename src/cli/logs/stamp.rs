@@ -1,17 +1,14 @@
 //! Times before lines.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 
-/// The last moment that has four digits for its year.
-const LAST_MS: u64 = 253_402_300_799_999;
+use crate::clock::{self, LAST_MS};
 
-/// A moment in milliseconds since 1970 as RFC 3339: `2026-01-31T12:00:00.000Z`. One that has no such form is the nearest
-/// that has.
+/// A moment in milliseconds since 1970 as RFC 3339; the clock of an agent may say anything.
 pub fn rfc3339(unix_ms: i64) -> String {
-    let since = Duration::from_millis(u64::try_from(unix_ms).unwrap_or(0).min(LAST_MS));
-    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
+    clock::rfc3339(u64::try_from(unix_ms).unwrap_or(0))
 }
 
 /// Reads a moment: a time ago, like `10m`, or RFC 3339. In milliseconds since 1970.
@@ -51,6 +48,8 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

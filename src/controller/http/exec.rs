@@ -4,7 +4,7 @@
 //! there is credit, which keeps signals moving, and [`output`] sends what comes and waits while the client does not
 //! read. What is held per execution is bounded by the stdin window and one frame of each output.
 
-use std::{collections::VecDeque, io, sync::Mutex, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Mutex, time::Duration};
 
 use axum::{
     body::Body,
@@ -21,14 +21,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Place, routes::Failure};
+use super::{Place, access::from, routes::Failure};
 use crate::{
     api::{
         ApiError, Code, EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
+        access::Verb,
         exec::{ExecResume, MAX_PAYLOAD, STDIN_WINDOW},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
-    controller::{Control, Execution, Handle, Signals, Stdin, peer::BoxReader},
+    controller::{Control, Execution, Handle, Signals, Stdin, access::Caller, audit::Entry, peer::BoxReader},
     protocol::exec::{Channel, Steer},
 };
 
@@ -45,17 +46,18 @@ const GRANT: u32 = STDIN_WINDOW / 16;
 const SMALL: usize = 8 << 10;
 
 /// Answers 101, and serves the execution on what follows.
-pub async fn upgrade(State(handle): State<Handle>, mut request: Request) -> Response {
+pub async fn upgrade(State(handle): State<Handle>, caller: Caller, mut request: Request) -> Response {
     let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
     if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(EXEC_PROTOCOL)) {
         let message = format!("executions need an upgrade of the connection to {EXEC_PROTOCOL}");
         return Failure::from(ApiError::new(Code::Invalid, message)).into_response();
     }
     let place = request.extensions().get::<Place>().cloned();
+    let client = Client { caller, from: from(&request) };
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match timeout(PATIENCE, upgraded).await {
-            Ok(Ok(stream)) => serve(&handle, TokioIo::new(stream)).await,
+            Ok(Ok(stream)) => serve(&handle, &client, TokioIo::new(stream)).await,
             Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
             Err(_) => tracing::debug!("an upgrade took too long"),
         }
@@ -68,13 +70,19 @@ pub async fn upgrade(State(handle): State<Handle>, mut request: Request) -> Resp
     response
 }
 
+/// Who is at the other end.
+pub(in crate::controller) struct Client {
+    pub caller: Caller,
+    pub from: Option<SocketAddr>,
+}
+
 /// Serves one execution on a connection, from the request to the end.
-pub(in crate::controller) async fn serve<S: AsyncRead + AsyncWrite>(handle: &Handle, stream: S) {
+pub(in crate::controller) async fn serve<S: AsyncRead + AsyncWrite>(handle: &Handle, client: &Client, stream: S) {
     let (read, write) = tokio::io::split(stream);
     let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
     if let Some(first) = first(&mut reader, &mut writer).await {
         let done = tokio::select! {
-            done = execute(handle, first, &mut reader, &mut writer) => done,
+            done = permitted(handle, client, first, &mut reader, &mut writer) => done,
             // A client that does not read what it is told cannot keep the controller from stopping.
             () = abandoned(handle) => false,
         };
@@ -117,6 +125,32 @@ async fn first<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let end = ExecEnd::Refused { reason: RefusalKind::Invalid, message };
     let _ = timeout(PATIENCE, writer.write_to_client(&ToClient::Exit(end))).await;
     None
+}
+
+/// Notes what is asked for; runs or resumes what may be. False if the client is gone.
+async fn permitted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    handle: &Handle,
+    client: &Client,
+    first: First,
+    reader: &mut FrameReader<R>,
+    writer: &mut FrameWriter<W>,
+) -> bool {
+    let (agent, detail) = match &first {
+        First::Start(request) => (&request.agent, format!("{}: {}", request.agent, request.argv.join(" "))),
+        First::Resume(resume) => (&resume.agent, format!("{}: goes on with {}", resume.agent, resume.id)),
+    };
+    let checked = handle.check_agent(&client.caller, agent);
+    let status = checked.as_ref().map_or_else(|error| error.code.http_status(), |()| 101);
+    let (who, verb, detail) = (Some(client.caller.name()), Verb::Exec.as_str(), Some(detail));
+    let entry = Entry { who, from: client.from, verb, request: "POST /v1/exec", detail, status };
+    handle.audit().note(entry).await;
+    match checked {
+        Ok(()) => execute(handle, first, reader, writer).await,
+        Err(error) => {
+            let end = ExecEnd::Refused { reason: RefusalKind::Forbidden, message: error.message };
+            writer.write_to_client(&ToClient::Exit(end)).await.is_ok()
+        }
+    }
 }
 
 /// Runs or resumes. False if the client is gone.

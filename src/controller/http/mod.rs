@@ -3,11 +3,12 @@
 //! It sees the [`Handle`] and nothing else of the controller. Every connection is bounded in what it may send before
 //! it is known, and their number is bounded: more wait to be accepted.
 
+mod access;
 mod exec;
 mod jobs;
 mod routes;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Request,
@@ -48,8 +49,8 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept().await {
+            Ok((stream, from)) => (stream, From(from)),
             Err(error) => {
                 // Out of file descriptors, or the peer was faster gone than accepted: neither may spin.
                 tracing::warn!(%error, "a connection to the API was not accepted");
@@ -63,9 +64,9 @@ pub async fn serve(
         let place = Place(Arc::new(permit));
         connections.spawn(async move {
             match tls {
-                None => connection(stream, service, place).await,
+                None => connection(stream, service, place, from).await,
                 Some(tls) => match timeout(PATIENCE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, service, place).await,
+                    Ok(Ok(stream)) => connection(stream, service, place, from).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the API failed"),
                     Err(_) => tracing::debug!("a TLS handshake with the API took too long"),
                 },
@@ -79,12 +80,17 @@ pub async fn serve(
 #[derive(Clone)]
 struct Place(#[expect(dead_code, reason = "held, never looked at")] Arc<OwnedSemaphorePermit>);
 
-async fn connection<S>(stream: S, service: TowerToHyperService<axum::Router>, place: Place)
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+struct From(SocketAddr);
+
+async fn connection<S>(stream: S, service: TowerToHyperService<axum::Router>, place: Place, from: From)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(from);
         service.call(request)
     });
     let served = http1::Builder::new()

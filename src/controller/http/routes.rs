@@ -1,26 +1,25 @@
 //! Paths, the token, bodies and their limits.
 
-use std::sync::Arc;
-
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
-    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, Method, StatusCode, header},
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    super::{Handle, call::SMALL},
+    super::{Handle, access::Caller, call::SMALL},
+    access::{self, Gate, can},
     exec, jobs,
 };
 use crate::{
-    api::{ApiError, Code, MAX_CALL},
+    api::{AddAgent, ApiError, Code, MAX_CALL, access::Verb},
     id::AgentName,
     link::Lane,
     protocol::call::{self, Call},
@@ -41,19 +40,20 @@ pub(super) type Answer<T> = Result<T, Failure>;
 
 /// The API's paths.
 pub fn router(handle: Handle, token: Secret<String>) -> Router {
-    let expected = Arc::new(Secret::new(format!("Bearer {}", token.expose())));
     Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/agents", get(list).post(add))
-        .route("/v1/agents/{name}", get(show).delete(remove))
-        .route("/v1/agents/{name}/call", post(echo))
-        .route("/v1/agents/{name}/condition", get(condition))
-        .route("/v1/exec", post(exec::upgrade))
+        .route("/v1/status", can(Verb::View, get(status)))
+        .route("/v1/agents", can(Verb::View, get(list)).merge(can(Verb::Enrol, post(add))))
+        .route("/v1/agents/{name}", can(Verb::View, get(show)).merge(can(Verb::Enrol, delete(remove))))
+        .route("/v1/agents/{name}/call", can(Verb::Call, post(echo)))
+        .route("/v1/agents/{name}/condition", can(Verb::Call, get(condition)))
+        .route("/v1/exec", can(Verb::Exec, post(exec::upgrade)))
         .merge(jobs::router())
+        .merge(access::router())
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
-        .with_state(handle)
-        .layer(middleware::from_fn_with_state(expected, authorize))
+        .with_state(handle.clone())
+        .layer(Extension(handle.clone()))
+        .layer(middleware::from_fn_with_state(Gate::new(handle, token), access::identify))
 }
 
 /// An error as an answer.
@@ -72,17 +72,6 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Lets in who shows the token, whatever the path is.
-async fn authorize(State(expected): State<Arc<Secret<String>>>, request: Request, next: Next) -> Response {
-    let shown = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
-    // Compared as secrets: how long it takes tells nothing of where they differ.
-    if Secret::new(shown) == Secret::new(expected.expose().as_bytes()) {
-        return next.run(request).await;
-    }
-    let message = "the API's token is missing or another one; it is in api.token in the controller's data directory";
-    Failure(ApiError::new(Code::Unauthorized, message)).into_response()
-}
-
 async fn nothing(method: Method, uri: axum::http::Uri) -> Failure {
     Failure(ApiError::new(Code::NotFound, format!("the API has no {method} {}", uri.path())))
 }
@@ -97,41 +86,50 @@ struct Selection {
     selector: String,
 }
 
-async fn list(State(handle): State<Handle>, query: Result<Query<Selection>, QueryRejection>) -> Answer<Response> {
+async fn list(
+    State(handle): State<Handle>,
+    caller: Caller,
+    query: Result<Query<Selection>, QueryRejection>,
+) -> Answer<Response> {
     let text = query.map_err(invalid)?.0.selector;
     let selector: Selector = text.parse().map_err(invalid)?;
-    Ok(json(StatusCode::OK, &handle.agents(&selector)))
+    let mut list = handle.agents(&selector);
+    list.agents.retain(|agent| caller.check_agent(&agent.name, &agent.labels).is_ok());
+    Ok(json(StatusCode::OK, &list))
 }
 
-async fn show(State(handle): State<Handle>, Path(name): Path<String>) -> Answer<Response> {
-    Ok(json(StatusCode::OK, &handle.agent(&agent_name(&name)?)?))
+async fn show(State(handle): State<Handle>, caller: Caller, Path(name): Path<String>) -> Answer<Response> {
+    Ok(json(StatusCode::OK, &handle.agent(&agent_for(&handle, &caller, &name)?)?))
 }
 
-async fn add(State(handle): State<Handle>, body: Body) -> Answer<Response> {
-    let request = read_json(body).await?;
+async fn add(State(handle): State<Handle>, caller: Caller, body: Body) -> Answer<Response> {
+    let request: AddAgent = read_json(body).await?;
+    // The labels that it is given decide who may work with it.
+    caller.check_agent(&request.name, &request.labels).map_err(ApiError::from)?;
     // The answer holds a secret that cannot be had again: a client that goes away meanwhile must not stop half-way.
     let added = tokio::spawn(async move { handle.add_agent(request).await }).await.map_err(internal)??;
     Ok(json(StatusCode::CREATED, &added))
 }
 
-async fn remove(State(handle): State<Handle>, Path(name): Path<String>) -> Answer<Response> {
-    let name = agent_name(&name)?;
+async fn remove(State(handle): State<Handle>, caller: Caller, Path(name): Path<String>) -> Answer<Response> {
+    let name = agent_for(&handle, &caller, &name)?;
     let removed = tokio::spawn(async move { handle.remove_agent(&name).await }).await.map_err(internal)??;
     Ok(json(StatusCode::OK, &removed))
 }
 
-async fn condition(State(handle): State<Handle>, Path(name): Path<String>) -> Answer<Response> {
-    Ok(json(StatusCode::OK, &handle.condition(&agent_name(&name)?).await?))
+async fn condition(State(handle): State<Handle>, caller: Caller, Path(name): Path<String>) -> Answer<Response> {
+    Ok(json(StatusCode::OK, &handle.condition(&agent_for(&handle, &caller, &name)?).await?))
 }
 
 /// Streams the body to the agent and the answer back, both at once.
 async fn echo(
     State(handle): State<Handle>,
+    caller: Caller,
     Path(name): Path<String>,
     headers: HeaderMap,
     mut body: Body,
 ) -> Answer<Response> {
-    let name = agent_name(&name)?;
+    let name = agent_for(&handle, &caller, &name)?;
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_CALL as u64) {
         return Err(too_large(MAX_CALL).into());
@@ -174,6 +172,13 @@ pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Answer<T> {
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     (status, axum::Json(value)).into_response()
+}
+
+/// The agent `text`, with which `caller` may work.
+pub(super) fn agent_for(handle: &Handle, caller: &Caller, text: &str) -> Answer<AgentName> {
+    let name = agent_name(text)?;
+    handle.check_agent(caller, &name)?;
+    Ok(name)
 }
 
 pub(super) fn agent_name(text: &str) -> Answer<AgentName> {

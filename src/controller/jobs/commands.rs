@@ -13,12 +13,13 @@ use crate::{
     },
     controller::{
         Handle,
+        access::Caller,
         event::Event,
         handle::Phase,
         scheduler::{self, Now, Refusal, Scheduler},
     },
     id::AgentName,
-    job::{Cancel, Hidden, JobId, JobPrefix, LookupError},
+    job::{Cancel, Hidden, Job, JobId, JobPrefix, LookupError},
 };
 
 /// How many jobs a list has, unless told otherwise.
@@ -44,8 +45,57 @@ impl Handle {
         self.job_info(id)
     }
 
+    /// Makes a request one that `caller` may make: on agents that it may work with, in its own name.
+    pub(in crate::controller) fn limit_job(&self, caller: &Caller, request: &mut SubmitJob) -> Result<(), ApiError> {
+        request.submitter = caller.signs(std::mem::take(&mut request.submitter));
+        if let Some(id) = request.id
+            && self.job_info(id).is_ok()
+        {
+            // Answered with the job that there is.
+            self.job_for(caller, &id.to_string())?;
+        }
+        if let Some(agent) = &request.agent {
+            return self.check_agent(caller, agent);
+        }
+        let Some(scope) = caller.scope() else { return Ok(()) };
+        if !scope.agents.is_empty() {
+            caller.check_unlimited("name the agent (`--agent NAME`)")?;
+        }
+        // The selector of the token comes on top: who meets both is in its scope.
+        let both = [request.selector.trim(), &scope.selector.to_string()];
+        request.selector = both.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",");
+        Ok(())
+    }
+
+    /// Whether `caller` may know of a job: its own, or one of an agent that it may work with.
+    fn may_see(&self, caller: &Caller, job: &Job) -> bool {
+        let agent = job.attempts().get(&job.attempt()).map(|attempt| &attempt.agent);
+        caller.scope().is_none()
+            || job.spec().submitter == caller.name()
+            || agent.is_some_and(|agent| self.check_agent(caller, agent).is_ok())
+    }
+
+    /// The job whose id begins with `prefix`, if `caller` may know of it.
+    pub(in crate::controller) fn job_for(&self, caller: &Caller, prefix: &str) -> Result<JobInfo, ApiError> {
+        let id = self.job_id(prefix)?;
+        let seen =
+            self.shared().jobs.ask(|scheduler, _| scheduler.job(id).is_some_and(|job| self.may_see(caller, job)));
+        match seen {
+            true => self.job_info(id),
+            false => Err(ApiError::new(
+                Code::Forbidden,
+                format!("job {id} is not one of {}, nor on an agent that its token is for", caller.name()),
+            )),
+        }
+    }
+
     /// The jobs that are asked for, the newest first.
     pub fn jobs(&self, query: &JobQuery) -> Result<JobList, ApiError> {
+        self.jobs_for(&Caller::Root, query)
+    }
+
+    /// The same for `caller`.
+    pub(in crate::controller) fn jobs_for(&self, caller: &Caller, query: &JobQuery) -> Result<JobList, ApiError> {
         let states: Vec<&str> = query.state.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
         let known = ["live", "queued", "assigned", "running", "succeeded", "failed", "signalled", "cancelled"];
         if let Some(odd) = states.iter().find(|word| !known.contains(word) && !["timed_out", "lost"].contains(word)) {
@@ -60,7 +110,8 @@ impl Handle {
             let fits = states.is_empty()
                 || states.iter().any(|word| *word == state.as_str() || *word == "live" && !state.is_terminal());
             let latest = job.attempts().get(&job.attempt());
-            fits && query.agent.as_ref().is_none_or(|agent| latest.is_some_and(|attempt| attempt.agent == *agent))
+            fits && self.may_see(caller, job)
+                && query.agent.as_ref().is_none_or(|agent| latest.is_some_and(|attempt| attempt.agent == *agent))
         });
         let mut list = JobList::default();
         for (number, (id, _)) in wanted.enumerate() {

@@ -127,6 +127,7 @@ impl Jobs {
                 }
                 state.note(event, |id| self.log_partition(id));
             }
+            Event::Access(_) => {}
         });
     }
 

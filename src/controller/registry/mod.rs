@@ -100,7 +100,7 @@ impl Registry {
                 }
                 None => Change::Nothing,
             },
-            Event::Scheduler(_) => Change::Nothing,
+            Event::Scheduler(_) | Event::Access(_) => Change::Nothing,
         }
     }
 
