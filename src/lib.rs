@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `job`, `clock`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `job`, `clock`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`, `metrics`, `health`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
@@ -20,8 +20,12 @@
 pub mod backoff;
 pub mod clock;
 pub mod frame;
+#[cfg(feature = "health")]
+pub mod health;
 pub mod id;
 pub mod job;
+#[cfg(feature = "health")]
+pub mod metrics;
 #[cfg(any(feature = "agent", feature = "controller", feature = "cli"))]
 pub mod private_file;
 pub mod secret;

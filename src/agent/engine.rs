@@ -11,6 +11,7 @@ use super::{
     Config, Error, Exit,
     environment::Environment,
     executor::{Executor, Phase},
+    health::Health,
     host,
     jobs::{self, Hooks, Jobs},
     starts,
@@ -55,6 +56,7 @@ pub async fn run(
         jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;
     let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()));
     executor.adopt().await;
+    config.health.begin(executor.clone(), jobs.clone());
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
     jobs.hook("agent-startup").await;
     let dialer = tokio::select! {
@@ -67,7 +69,8 @@ pub async fn run(
     let mut streams = JoinSet::new();
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
-        let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), &mut streams, closing.subscribe()));
+        let agent = (&executor, &config.health, name.as_str());
+        let mut sessions = pin!(sessions(&dialer, agent, &mut streams, closing.subscribe()));
         let mut stop = pin!(stop(&mut stops, &executor, &jobs, config.wait_for_jobs));
         let mut retire = pin!(retire(&config, &executor, &jobs));
         tokio::select! {
@@ -155,8 +158,7 @@ async fn open(
 /// One session after the other, until an error that trying again does not mend, or `closing`.
 async fn sessions(
     dialer: &Dialer,
-    executor: &Executor,
-    name: &str,
+    (executor, health, name): (&Executor, &Health, &str),
     streams: &mut JoinSet<()>,
     mut closing: watch::Receiver<bool>,
 ) -> Option<LinkError> {
@@ -173,6 +175,7 @@ async fn sessions(
                 tracing::info!("agent {name} online, version {VERSION}");
                 backoff.reset();
                 complaint = Complaint::default();
+                let _here = health.session();
                 serve(session, executor, streams, &mut closing).await?
             }
             Err(error) => error,

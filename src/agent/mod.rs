@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod executor;
 mod group;
+mod health;
 mod host;
 mod jobs;
 mod kept;
@@ -32,6 +33,7 @@ pub mod warden;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
 pub use engine::run;
+pub use health::Health;
 
 use crate::{
     kafka,
@@ -79,6 +81,8 @@ pub struct Config {
     pub keeper: Option<warden::Program>,
     /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
     pub dumpable: bool,
+    /// Where others see how the agent is.
+    pub health: Health,
 }
 
 impl Default for Config {
@@ -101,6 +105,7 @@ impl Default for Config {
             warden: None,
             keeper: None,
             dumpable: false,
+            health: Health::default(),
         }
     }
 }

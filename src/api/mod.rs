@@ -25,8 +25,10 @@
 //! | `POST /v1/access` | [`AddAccess`](access::AddAccess) | [`AddedAccess`](access::AddedAccess) |
 //! | `DELETE /v1/access/{name}` | – | [`Access`](access::Access) |
 //! | `POST /v1/exec` with `Upgrade: rk-exec/1` | – | 101, then [frames](exec) both ways |
+//! | `GET /metrics` | – | numbers as Prometheus reads them |
+//! | `GET /health/live`, `GET /health/ready` | – | 200, or 503 with the reason; takes no token |
 //!
-//! Every request carries `Authorization: Bearer TOKEN`. An answer that is not 2xx or 101 has an [`ApiError`] as body.
+//! Every request but those of `/health` carries `Authorization: Bearer TOKEN`. An answer that is not 2xx or 101 has an [`ApiError`] as body.
 
 pub mod access;
 pub mod agents;

@@ -8,6 +8,7 @@ use super::{Failure, flags::AgentFlags, kafka, log, output, service};
 use crate::{
     agent::{self, warden},
     config::Environment,
+    health,
 };
 
 /// Run an agent.
@@ -45,6 +46,10 @@ pub async fn run(command: AgentCommand, environment: &Environment) -> Result<u8,
         .map(|path| warden::Program { path, args: ["agent", "warden"].map(OsString::from).to_vec() });
     // Also after its file was replaced.
     config.keeper = Some(warden::Program { path: "/proc/self/exe".into(), args: vec![agent::shim::SUBCOMMAND.into()] });
+    if let Some(listener) = service::listen_for_health(&settings).await? {
+        let health = Arc::new(config.health.clone());
+        tokio::spawn(async move { health::serve(&listener, health).await });
+    }
     let cluster = kafka::cluster(&settings, "agent", credential.name.as_str())?;
     let stops = service::stops(&settings)?;
     output::say(&format!("rk: agent {} starts; state in {}", credential.name, config.data.display()));

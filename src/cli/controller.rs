@@ -33,7 +33,8 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     let ControllerCommand::Run(args) = command;
     let settings = args.flags.settings(environment)?;
     log::start(&settings, log::SERVICE)?;
-    let config = settings.controller()?;
+    let mut config = settings.controller()?;
+    config.health = service::listen_for_health(&settings).await?.map(Arc::new);
     let stops = service::stops(&settings)?;
     let listener = service::listen(&settings, DEFAULT_ADDRESS).await?;
     let address = service::address(&listener)?;

@@ -35,6 +35,20 @@ pub async fn listen(settings: &Settings, default: &str) -> Result<TcpListener, F
     })
 }
 
+/// Listens on `--health-addr`, if that is given.
+pub async fn listen_for_health(settings: &Settings) -> Result<Option<TcpListener>, Failure> {
+    let Some(address) = settings.parse::<String>(&keys::HEALTH_ADDR)? else { return Ok(None) };
+    match TcpListener::bind(&address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(e) => {
+            let origin = settings.origin(&keys::HEALTH_ADDR);
+            Err(Failure::usage(format!(
+                "{origin} {address}: {e}; use a free address of this machine, like 127.0.0.1:7481"
+            )))
+        }
+    }
+}
+
 /// Where a listener listens, for messages.
 pub fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     Ok(listener.local_addr()?)

@@ -192,6 +192,10 @@ keys! {
     LISTEN_KEY = Key::new("Network", &[Controller, Broker], "listen-key", "FILE")
         .help("PEM key of --listen-cert");
 
+    /// Where others see how it is.
+    HEALTH_ADDR = Key::new("Network", &[Controller, Agent], "health-addr", "HOST:PORT")
+        .help("Serve /health/live, /health/ready and /metrics here, over plain HTTP [default: nowhere]");
+
     /// The controller's key.
     IDENTITY = controller("identity", "FILE")
         .help("The controller's key, made if missing: back it up [default: DATA/identity.pem]");

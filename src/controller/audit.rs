@@ -90,7 +90,8 @@ impl Audit {
         if let Some(detail) = &mut entry.detail
             && detail.len() > DETAIL
         {
-            detail.truncate(detail.floor_char_boundary(DETAIL));
+            let end = (0..=DETAIL).rev().find(|at| detail.is_char_boundary(*at)).unwrap_or(0);
+            detail.truncate(end);
             detail.push('…');
         }
         let time = clock::rfc3339(clock::unix_ms());

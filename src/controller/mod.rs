@@ -20,6 +20,7 @@ mod folded;
 mod handle;
 pub mod http;
 mod jobs;
+mod metrics;
 pub mod peer;
 pub mod registry;
 pub mod scheduler;
@@ -45,6 +46,7 @@ use tokio::{
 };
 
 use crate::{
+    health,
     journal::{self, Journal, StateKey},
     kafka::SharedCluster,
     link::{self, Identity, LinkError, Listener, Session},
@@ -91,6 +93,8 @@ pub struct Config {
     pub snapshot_every: u64,
     /// How jobs are kept and when they are given up.
     pub jobs: scheduler::Config,
+    /// Where the controller says how it is to who has no token. Default nowhere but on the API.
+    pub health: Option<Arc<TcpListener>>,
 }
 
 impl Default for Config {
@@ -105,6 +109,7 @@ impl Default for Config {
             accept_rollback: false,
             snapshot_every: 50_000,
             jobs: scheduler::Config::default(),
+            health: None,
         }
     }
 }
@@ -318,7 +323,14 @@ impl Controller {
         tracing::info!(%address, "serving the API");
         let http = http::serve(listener, self.handle.clone(), token, config.tls.clone(), config.max_connections);
         tokio::pin!(http);
+        let watched = async {
+            match &config.health {
+                Some(listener) => health::serve(listener, Arc::new(self.handle.clone())).await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = tokio::select! {
+            () = watched => Ok(()),
             ended = self.ended() => Err(ended),
             () = &mut http => Ok(()),
             () = stopped(&self.handle, shutdown) => Ok(()),

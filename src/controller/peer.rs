@@ -97,6 +97,8 @@ pub trait Endpoints: Send + Sync + 'static {
     fn probe_age(&self, partition: u32) -> Duration;
     /// Waits until a controller with a higher epoch, which is returned, was seen.
     fn fenced(&self) -> BoxFuture<'_, u32>;
+    /// Packets that were not let through, by reason.
+    fn dropped(&self) -> Vec<(&'static str, u64)>;
     /// Says goodbye to the agents. Ends within 2 s.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
@@ -112,6 +114,10 @@ impl Endpoints for Listener {
 
     fn fenced(&self) -> BoxFuture<'_, u32> {
         Box::pin(Listener::fenced(self))
+    }
+
+    fn dropped(&self) -> Vec<(&'static str, u64)> {
+        Listener::dropped(self).counts()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

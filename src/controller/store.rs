@@ -124,7 +124,7 @@ impl Store {
         if self.state.tokens().get(&name).is_some() {
             return Err(exists());
         }
-        if self.state.tokens().len() >= access::MAX_TOKENS {
+        if self.state.tokens().are_full() {
             let message = format!("there are {} tokens already; revoke some (`rk access ls`)", access::MAX_TOKENS);
             return Err(ApiError::new(Code::Invalid, message));
         }

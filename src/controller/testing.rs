@@ -161,6 +161,10 @@ impl Endpoints for FakeEndpoints {
         Duration::ZERO
     }
 
+    fn dropped(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     fn fenced(&self) -> BoxFuture<'_, u32> {
         Box::pin(std::future::pending())
     }

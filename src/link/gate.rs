@@ -65,6 +65,20 @@ pub struct Dropped {
 }
 
 impl Dropped {
+    /// All counts, by the reason's name.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let all = [
+            ("malformed", &self.malformed),
+            ("unknown", &self.unknown),
+            ("forged", &self.forged),
+            ("old", &self.old),
+            ("fenced", &self.fenced),
+            ("overflow", &self.overflow),
+            ("half_open", &self.half_open),
+        ];
+        all.into_iter().map(|(reason, count)| (reason, count.load(Ordering::Relaxed))).collect()
+    }
+
     /// Adds one.
     pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);

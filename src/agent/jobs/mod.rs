@@ -116,6 +116,11 @@ enum Begin {
 }
 
 impl Jobs {
+    /// How many there are.
+    pub fn kept(&self) -> usize {
+        *self.0.kept.borrow()
+    }
+
     /// Goes on with what earlier agents left in the attempts' directory.
     pub fn new(settings: Settings, cluster: SharedCluster) -> io::Result<Self> {
         let found = adopt::scan(&settings.jobs)?;

@@ -155,9 +155,9 @@ impl Tokens {
         self.0.values()
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// Whether there may be no more.
+    pub fn are_full(&self) -> bool {
+        self.0.len() >= MAX_TOKENS
     }
 }
 

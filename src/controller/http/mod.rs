@@ -7,6 +7,7 @@ mod access;
 mod exec;
 mod jobs;
 mod routes;
+mod stdin;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     api::{AddAgent, ApiError, Code, MAX_CALL, access::Verb},
+    health,
     id::AgentName,
     link::Lane,
     protocol::call::{self, Call},
@@ -49,11 +50,14 @@ pub fn router(handle: Handle, token: Secret<String>) -> Router {
         .route("/v1/exec", can(Verb::Exec, post(exec::upgrade)))
         .merge(jobs::router())
         .merge(access::router())
+        .route("/metrics", can(Verb::View, get(watch)))
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
         .with_state(handle.clone())
         .layer(Extension(handle.clone()))
-        .layer(middleware::from_fn_with_state(Gate::new(handle, token), access::identify))
+        .layer(middleware::from_fn_with_state(Gate::new(handle.clone(), token), access::identify))
+        // For who watches the process, and has no token.
+        .merge(Router::new().route("/health/live", get(watch)).route("/health/ready", get(watch)).with_state(handle))
 }
 
 /// An error as an answer.
@@ -74,6 +78,10 @@ impl IntoResponse for Failure {
 
 async fn nothing(method: Method, uri: axum::http::Uri) -> Failure {
     Failure(ApiError::new(Code::NotFound, format!("the API has no {method} {}", uri.path())))
+}
+
+async fn watch(State(handle): State<Handle>, method: Method, uri: axum::http::Uri) -> Response {
+    health::answer(&method, uri.path(), &handle).map(Body::new)
 }
 
 async fn status(State(handle): State<Handle>) -> Response {

@@ -163,6 +163,7 @@ impl Reading {
             }
         }
         if reader.forged() > 0 {
+            shared.jobs.count_forged(reader.forged());
             tracing::warn!(job = %self.id, attempt = number, forged = reader.forged(), "records in its log were not its own");
         }
         let wrote = ended.flatten().filter(|_| !reader.is_done());

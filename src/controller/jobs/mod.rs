@@ -16,7 +16,10 @@ mod view;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -70,6 +73,8 @@ pub struct Jobs {
     rescheduled: Notify,
     /// Of the logs' topic.
     partitions: u32,
+    /// Records of logs that were not their jobs' own, as readers met them.
+    forged: AtomicU64,
 }
 
 struct State {
@@ -113,7 +118,18 @@ impl Jobs {
             proposed: Notify::new(),
             rescheduled: Notify::new(),
             partitions,
+            forged: AtomicU64::new(0),
         }
+    }
+
+    /// A reader met records that were not the job's own.
+    fn count_forged(&self, records: u64) {
+        self.forged.fetch_add(records, Relaxed);
+    }
+
+    /// How many there were.
+    pub fn forged(&self) -> u64 {
+        self.forged.load(Relaxed)
     }
 
     /// Applies an event of the journal.
