@@ -126,6 +126,7 @@ fn jobs(
         // The second would be one too many.
         slots: if config.one_shot { config.slots.min(1) } else { config.slots },
         hooks: Hooks { dir: config.hooks.clone() },
+        policy: config.policy.clone(),
         launcher: config.launcher.clone(),
         environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
     };

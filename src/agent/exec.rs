@@ -117,6 +117,7 @@ async fn begin(shared: &Shared, start: &Start, orders: &mut Orders) -> Result<Op
     if start.argv.is_empty() {
         return Err(Refusal::Failed("the command is empty".to_owned()));
     }
+    shared.check(start)?;
     let slot = shared.slot()?;
     let streams = tokio::select! {
         biased;

@@ -23,12 +23,17 @@ use super::{
     jobs::Jobs,
     kept::{self, Kept},
     meeting::Meeting,
+    policy::Policy,
     stream::{Duplex, RecvHalf, SendHalf},
 };
 use crate::{
     frame::{self, FrameError},
     id::AgentName,
-    protocol::{CANCELLED, Open, UNKNOWN_STREAM, allowance::Budget, exec::Refusal},
+    protocol::{
+        CANCELLED, Open, UNKNOWN_STREAM,
+        allowance::Budget,
+        exec::{Refusal, Start},
+    },
 };
 
 /// How long a stream may take to say what it is for.
@@ -53,6 +58,8 @@ pub(super) struct Shared {
     pub phase: watch::Sender<Phase>,
     /// What the windows of stdin grow by.
     pub budget: Budget,
+    /// What may run.
+    policy: Policy,
     /// What takes jobs; nothing in tests of executions.
     jobs: Option<Jobs>,
     /// Executions that outlive their streams.
@@ -93,6 +100,7 @@ impl Executor {
             grace: config.grace,
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
+            policy: config.policy.clone(),
             jobs,
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
             slots: Arc::new(Semaphore::new(config.max_execs)),
@@ -170,6 +178,11 @@ impl Executor {
 }
 
 impl Shared {
+    /// Whether the agent's own policy allows it.
+    pub fn check(&self, start: &Start) -> Result<(), Refusal> {
+        self.policy.check(&start.argv, start.env.len(), start.cwd.is_some()).map_err(Refusal::Denied)
+    }
+
     /// Room for one more execution.
     pub fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         if *self.phase.borrow() != Phase::Open {

@@ -19,6 +19,7 @@ mod jobs;
 mod kept;
 mod meeting;
 mod orders;
+pub mod policy;
 mod pump;
 pub mod shim;
 pub mod spool;
@@ -81,6 +82,8 @@ pub struct Config {
     pub keeper: Option<warden::Program>,
     /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
     pub dumpable: bool,
+    /// What may run, whatever the controller asks for. Default all.
+    pub policy: policy::Policy,
     /// Where others see how the agent is.
     pub health: Health,
 }
@@ -105,6 +108,7 @@ impl Default for Config {
             warden: None,
             keeper: None,
             dumpable: false,
+            policy: policy::Policy::default(),
             health: Health::default(),
         }
     }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{Error, Settings, keys};
 use crate::{
-    agent::Config,
+    agent::{
+        Config,
+        policy::{InvalidPattern, Policy},
+    },
     link::Credential,
     selector::{self, Labels},
 };
@@ -36,13 +39,17 @@ impl Settings {
         let slots = self.convert(&keys::SLOTS, |text| {
             text.parse().map_err(|_| format!("{text:?} is no number of jobs; use 0 or more"))
         })?;
+        let allow = self.list(&keys::ALLOW).iter().map(|text| text.parse()).collect::<Result<_, InvalidPattern>>();
+        let allow = allow.map_err(|e| Error::Value { origin: self.origin(&keys::ALLOW), problem: e.to_string() })?;
+        let policy = Policy { no_exec: self.switch(&keys::NO_EXEC)?, allow };
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
             labels,
             work_dir: self.path(&keys::WORK),
             environment: self.environment().variables(),
-            slots: slots.unwrap_or(default.slots),
+            slots: if policy.no_exec { 0 } else { slots.unwrap_or(default.slots) },
+            policy,
             hooks: self.path(&keys::HOOKS),
             one_shot: self.switch(&keys::ONE_SHOT)?,
             idle_exit: self.duration(&keys::IDLE_EXIT)?,

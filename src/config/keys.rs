@@ -214,6 +214,11 @@ keys! {
     CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
     /// What the agent says of itself.
     LABEL = agent("label", "KEY=VALUE,…").many().help("Labels besides os, arch and hostname; may be repeated");
+    /// Nothing is run.
+    NO_EXEC = agent("no-exec", "").switch().help("Run no commands, whatever the controller asks for");
+    /// Only this is run.
+    ALLOW = agent("allow", "PATTERN").many()
+        .help("Run only commands like 'git *'; no scripts, no variables; may be repeated");
     /// Bound on concurrent executions.
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
     /// Jobs at once.

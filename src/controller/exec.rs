@@ -311,6 +311,7 @@ pub(super) fn exited(outcome: Outcome) -> ExecEnd {
 pub(super) fn refused(refusal: Refusal) -> ExecEnd {
     let (reason, message) = match refusal {
         Refusal::NotFound(message) => (RefusalKind::NotFound, message),
+        Refusal::Denied(message) => (RefusalKind::Forbidden, message),
         Refusal::NotExecutable(message) => (RefusalKind::NotExecutable, message),
         Refusal::Draining => {
             (RefusalKind::Draining, "the agent drains and takes no new work; try again later".to_owned())

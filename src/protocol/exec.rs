@@ -168,6 +168,8 @@ pub enum Refusal {
     Failed(String),
     /// A resumable execution is not there any more, and nobody knows how it ended. May also come instead of `Exited`.
     Gone(String),
+    /// The agent's own policy does not allow it.
+    Denied(String),
 }
 
 /// How a process ended.

@@ -69,6 +69,7 @@ fn what_follows_has_these_bytes() {
     same(&Event::Resumed { pid: 7, stdin: 300 }, &[4, 7, 0xac, 2]);
     same(&Event::Taken { up_to: 300 }, &[5, 0xac, 2]);
     same(&Event::Refused(Refusal::Gone("x".to_owned())), &[1, 4, 1, b'x']);
+    same(&Event::Refused(Refusal::Denied("x".to_owned())), &[1, 5, 1, b'x']);
     same(&Event::Refused(Refusal::NotFound("x".to_owned())), &[1, 0, 1, b'x']);
     same(&Event::Refused(Refusal::NotExecutable("x".to_owned())), &[1, 1, 1, b'x']);
     same(&Event::Refused(Refusal::Draining), &[1, 2]);

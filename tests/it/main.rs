@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod access;
 mod agent_life;
 mod agents;
 mod chaos;

@@ -36,6 +36,7 @@ use super::{
     adopt::{self, Decision},
     attempt::AttemptId,
     environment::Environment,
+    policy::Policy,
     shim::Launcher,
 };
 use crate::{
@@ -68,6 +69,8 @@ pub(super) struct Settings {
     pub environment: Environment,
     /// The operator's programs.
     pub hooks: Hooks,
+    /// What may run.
+    pub policy: Policy,
 }
 
 /// All of them. Clones are handles of the same.

@@ -13,6 +13,7 @@ use super::{Key, files::Files};
 use crate::{
     agent::{
         environment::Environment,
+        policy::Policy,
         shim::spec::{Background, Spec as ShimSpec, Stdin as ShimStdin},
     },
     bytelog::redact::MAX_SECRETS,
@@ -35,11 +36,13 @@ pub enum Failure {
 /// Prepares what the shim needs in the attempt's directory.
 pub fn prepare(
     base: &Environment,
+    policy: &Policy,
     key: Key,
     files: &Files<'_>,
     workspace: &Path,
     spec: &Spec,
 ) -> Result<ShimSpec, Failure> {
+    policy.check_job(spec).map_err(|why| refused(Refusal::Denied(why)))?;
     let request: Vec<_> = spec.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut environment = base.with(&request).map_err(refused)?;
     describe(&mut environment, key, spec.name.as_deref(), workspace);
@@ -163,9 +166,10 @@ fn disk(error: impl std::fmt::Display) -> Failure {
 fn refused(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::NotFound(message) => not_started(127, message),
-        Refusal::NotExecutable(message) | Refusal::Failed(message) | Refusal::Gone(message) => {
-            not_started(126, message)
-        }
+        Refusal::NotExecutable(message)
+        | Refusal::Failed(message)
+        | Refusal::Gone(message)
+        | Refusal::Denied(message) => not_started(126, message),
         Refusal::Draining => Failure::Disk("the agent drains".to_owned()),
     }
 }

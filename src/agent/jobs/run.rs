@@ -105,7 +105,7 @@ impl This<'_> {
             let message = format!("the agent's pre-job hook failed: {failure}");
             return self.verdict(ticket, Outcome::NotStarted { code: 126, message });
         }
-        match prepare::prepare(&settings.environment, self.key, &self.files(), &workspace, spec) {
+        match prepare::prepare(&settings.environment, &settings.policy, self.key, &self.files(), &workspace, spec) {
             Ok(spec) => match self.attempt.put_spec(&spec) {
                 Ok(()) => self.launch(ticket).await,
                 Err(error) => no_room(&error),

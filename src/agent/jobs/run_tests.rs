@@ -5,6 +5,7 @@ use crate::{
     agent::{
         environment::Environment,
         jobs::{Hooks, Jobs, Settings},
+        policy::Policy,
         shim::{
             Launcher, record,
             spec::{Exit, Outcome as ShimOutcome, Total},
@@ -29,6 +30,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         launcher: Launcher::ourselves(),
         environment: Environment::of_agent([], &name, &BTreeMap::new()),
         hooks: Hooks::default(),
+        policy: Policy::default(),
     }
 }
 

@@ -171,6 +171,7 @@ async fn begin(shared: &Arc<Shared>, message: &StartResumable) -> Result<Begun, 
     if start.argv.is_empty() {
         return Err(failed("the command is empty".to_owned()));
     }
+    shared.check(start)?;
     let slot = shared.slot()?;
     let stdio = tokio::time::timeout(STDIO_PATIENCE, streams(&shared.meeting, start.id)).await;
     let (in_out, err) = stdio.map_err(|_| failed(format!("its streams did not come within {STDIO_PATIENCE:?}")))??;
