@@ -1,7 +1,34 @@
 //! What a controller does about its topics before it starts.
 
+use std::str::FromStr;
+
 use super::{Depth, Desired, Difference, Installation, Topic, apply, commands, look, plan};
 use crate::kafka::{Error, KafkaCluster, Prefix};
+
+/// What a controller does about its topics.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Manage {
+    /// Makes those that are missing.
+    #[default]
+    Auto,
+    /// Looks, and leaves making them to somebody else.
+    PlanOnly,
+    /// Does not even look.
+    Off,
+}
+
+impl FromStr for Manage {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "plan-only" => Ok(Self::PlanOnly),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("{s:?} is no way to manage topics; use auto, plan-only or off")),
+        }
+    }
+}
 
 /// What [`ensure`] found and did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -12,6 +39,20 @@ pub struct Report {
     pub created: Vec<String>,
     /// What works, but not as it should: each with its cure.
     pub warnings: Vec<String>,
+}
+
+/// Does about the topics what `manage` says: [`ensure`], [`check`], or nothing.
+pub async fn prepare(
+    cluster: &KafkaCluster,
+    prefix: &Prefix,
+    partitions: i32,
+    manage: Manage,
+) -> Result<Report, Error> {
+    match manage {
+        Manage::Auto => ensure(cluster, prefix, partitions).await,
+        Manage::PlanOnly => check(cluster, prefix, partitions).await,
+        Manage::Off => Ok(Report::default()),
+    }
 }
 
 /// Creates the missing topics with their settings and waits until they can be used; compares the others.
