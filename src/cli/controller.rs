@@ -51,7 +51,8 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     let identity = Arc::new(identity(&identity_file)?);
     let cluster = kafka::cluster(&settings, "controller", &config.link.prefix.to_string())?;
     let partitions = i32::try_from(config.link.partitions).unwrap_or(i32::MAX);
-    for warning in topics::ensure(&cluster, &config.link.prefix, partitions).await?.warnings {
+    let manage = settings.topics_manage()?;
+    for warning in topics::prepare(&cluster, &config.link.prefix, partitions, manage).await?.warnings {
         tracing::warn!("{warning}");
     }
     output::say(&format!("rk: controller {} at {address}", identity.fingerprint()));

@@ -78,4 +78,6 @@ flags! {
     BrokerFlags = Role::Broker;
     /// Flags of the commands that ask a controller.
     ClientFlags = Role::Client;
+    /// Flags of `rk topics`.
+    TopicsFlags = Role::Topics;
 }

@@ -32,6 +32,8 @@ mod service;
 mod session;
 mod status;
 mod submitter;
+#[cfg(any(feature = "agent", feature = "controller"))]
+mod topics;
 mod values;
 
 use std::ffi::OsString;
@@ -52,7 +54,8 @@ Exit codes: the remote command's own 0-255, 128+n after signal n. Ours:
   64 usage   69 unreachable   75 try again   77 refused (login, right, key)
   124 timed out   130 interrupted or cancelled   1 a log is not what the job
   wrote. exec -l: 1 any failed, 3 any did not answer.
-  agent run, controller run: 5 superseded by a newer one, 7 version too old.";
+  agent run, controller run: 5 superseded by a newer one, 7 version too old.
+  topics plan: 2 differences. topics apply: 1 some are left.";
 
 /// Remote execution where controller and agents meet only in Apache Kafka.
 #[derive(Debug, Parser)]
@@ -89,6 +92,10 @@ enum Command {
     Jobs(jobs::JobsCommand),
     Logs(logs::LogsArgs),
     Status(status::StatusArgs),
+    /// Compare the topics and rights in Kafka with what is needed, and make them
+    #[cfg(any(feature = "agent", feature = "controller"))]
+    #[command(subcommand)]
+    Topics(topics::TopicsCommand),
     #[cfg(feature = "broker")]
     Broker(broker::BrokerArgs),
     #[cfg(feature = "broker")]
@@ -169,6 +176,8 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Jobs(command) => jobs::run(command, environment).await,
         Command::Logs(args) => logs::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,
+        #[cfg(any(feature = "agent", feature = "controller"))]
+        Command::Topics(command) => topics::run(command, environment).await,
         #[cfg(feature = "broker")]
         Command::Broker(args) => broker::run(args, environment).await,
         #[cfg(feature = "broker")]

@@ -8,7 +8,10 @@ use rustls::{
 };
 
 use super::{Error, Settings, keys};
-use crate::controller::{Config, scheduler};
+use crate::{
+    controller::{Config, scheduler},
+    kafka::topics::Manage,
+};
 
 impl Settings {
     /// The controller's settings.
@@ -28,6 +31,11 @@ impl Settings {
             jobs,
             ..Config::default()
         })
+    }
+
+    /// What is done about the topics before it starts.
+    pub fn topics_manage(&self) -> Result<Manage, Error> {
+        Ok(self.parse(&keys::TOPICS_MANAGE)?.unwrap_or_default())
     }
 
     fn api_tls(&self) -> Result<Option<Arc<ServerConfig>>, Error> {

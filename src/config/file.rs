@@ -1,5 +1,5 @@
 //! The YAML file: keys as the flags are named, at the top for every command or below `controller:`, `agent:`,
-//! `broker:`, `client:` for one role.
+//! `broker:`, `client:`, `topics:` for one role.
 
 use std::{
     collections::BTreeMap,

@@ -14,6 +14,8 @@ pub enum Role {
     Broker,
     /// Commands that ask a running controller.
     Client,
+    /// `rk topics`.
+    Topics,
     /// Commands that only print.
     Local,
 }
@@ -26,13 +28,15 @@ impl Role {
             Self::Agent => "agent",
             Self::Broker => "broker",
             Self::Client => "client",
+            Self::Topics => "topics",
             Self::Local => "local",
         }
     }
 
     /// The role whose section of the YAML file has this name.
     pub fn of_section(name: &str) -> Option<Self> {
-        [Self::Controller, Self::Agent, Self::Broker, Self::Client].into_iter().find(|role| role.section() == name)
+        let roles = [Self::Controller, Self::Agent, Self::Broker, Self::Client, Self::Topics];
+        roles.into_iter().find(|role| role.section() == name)
     }
 }
 
@@ -105,12 +109,12 @@ impl Key {
     }
 }
 
-use Role::{Agent, Broker, Client, Controller, Local};
+use Role::{Agent, Broker, Client, Controller, Local, Topics};
 
 const KAFKA: &str = "Kafka";
-const KAFKA_ROLES: &[Role] = &[Controller, Agent];
+const KAFKA_ROLES: &[Role] = &[Controller, Agent, Topics];
 const GENERAL: &str = "General";
-const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Local];
+const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Topics, Local];
 
 const fn kafka(name: &'static str, value: &'static str) -> Key {
     Key::new(KAFKA, KAFKA_ROLES, name, value)
@@ -130,6 +134,14 @@ const fn broker(name: &'static str, value: &'static str) -> Key {
 
 const fn client(name: &'static str, value: &'static str) -> Key {
     Key::new("Controller's API", &[Client], name, value)
+}
+
+const fn output(name: &'static str, value: &'static str) -> Key {
+    Key::new("Output", &[Client, Topics], name, value)
+}
+
+const fn topics(name: &'static str, value: &'static str) -> Key {
+    Key::new("Topics", &[Topics], name, value)
 }
 
 const fn general(name: &'static str, value: &'static str) -> Key {
@@ -209,6 +221,9 @@ keys! {
     KEEP_JOBS_FOR = controller("keep-jobs-for", "DURATION").help("How long ended jobs are remembered [default: 30 days]");
     /// How many ended jobs are remembered.
     KEEP_JOBS = controller("keep-jobs", "N").help("How many ended jobs are remembered at most [default: 10000]");
+    /// What the controller does about its topics.
+    TOPICS_MANAGE = controller("topics-manage", "MODE")
+        .help("auto makes topics that are missing, plan-only refuses to start without them, off does not look [default: auto]");
 
     /// Who the agent is.
     CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
@@ -254,10 +269,19 @@ keys! {
         .help("Its token: file:PATH, fd:N or env:NAME [default: file:DATA/api.token]");
     /// Whom to trust.
     API_CA = client("api-ca", "FILE").help("PEM file with the CA of an https controller [default: the system's CAs]");
+    /// Agents of the per-agent layout.
+    PER_AGENT = topics("per-agent", "NAME,…").many()
+        .help("The agents that have a topic of their own; `--per-agent=` says that there are none");
+    /// Whose rights are looked at.
+    AGENTS_AS = topics("agents-as", "USER").help("Kafka user of the other agents, whose rights are looked at");
+    /// Whose rights are looked at.
+    CONTROLLER_AS = topics("controller-as", "USER").help("Kafka user of the controller, whose rights are looked at");
+
     /// How results are shown.
-    OUTPUT = client("output", "FORMAT").short('o').help("table, json, jsonl or name [default: table]");
+    OUTPUT = output("output", "FORMAT").short('o')
+        .help("table, json, jsonl or name; `topics plan` also kafka-cli or strimzi [default: table]");
     /// Talk less.
-    QUIET = client("quiet", "").switch().short('q').help("Print no talk on stderr, only results and errors");
+    QUIET = output("quiet", "").switch().short('q').help("Print no talk on stderr, only results and errors");
 
     /// Where state lives.
     DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client], "data", "DIR")

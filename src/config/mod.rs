@@ -15,6 +15,8 @@ mod file;
 mod kafka;
 pub mod keys;
 mod source;
+#[cfg(feature = "link")]
+mod topics;
 
 use std::{
     collections::BTreeMap,

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// How long a question about the cluster may take in all.
-const QUESTION: Duration = Duration::from_secs(30);
+pub(super) const QUESTION: Duration = Duration::from_secs(30);
 
 /// A cluster of Kafka brokers. Clones share what is known of it, and one connection for questions; nothing is opened
 /// before the first call.

@@ -98,6 +98,11 @@ impl Connection {
         self.state().dead.is_none() && self.renew_at.is_none_or(|at| Instant::now() < at)
     }
 
+    /// Whether the broker serves a request at all.
+    pub(super) fn knows(&self, key: ApiKey) -> bool {
+        self.versions.contains_key(&(key as i16))
+    }
+
     /// The newest version of a request that both sides speak, from `ours` on down.
     pub(super) fn version(&self, key: ApiKey, ours: std::ops::RangeInclusive<i16>) -> Result<i16, Error> {
         let (least, most) = self.versions.get(&(key as i16)).copied().unwrap_or((0, -1));
@@ -318,12 +323,14 @@ fn io_error(broker: &Address, error: &io::Error, fresh: bool) -> Error {
 /// Where the correlation id lies in a request: behind length, API key and version.
 const CORRELATION: usize = 8;
 
-/// The newest versions that we use. Fetch and Produce name topics by id from 13 on, which we do not keep track of.
+/// The newest versions that we use. Fetch and Produce name topics by id from 13 on, which we do not keep track of;
+/// DeleteTopics may from 6 on.
 fn newest(key: ApiKey) -> i16 {
     match key {
         ApiKey::Fetch => 12,
         ApiKey::ListOffsets => 7,
         ApiKey::Metadata => 12,
+        ApiKey::DeleteTopics => 5,
         _ => i16::MAX,
     }
 }
@@ -339,7 +346,14 @@ fn name(key: ApiKey) -> &'static str {
         ApiKey::ApiVersions => "ApiVersions",
         ApiKey::CreateTopics => "CreateTopics",
         ApiKey::DeleteRecords => "DeleteRecords",
+        ApiKey::DeleteTopics => "DeleteTopics",
         ApiKey::DescribeConfigs => "DescribeConfigs",
+        ApiKey::IncrementalAlterConfigs => "IncrementalAlterConfigs",
+        ApiKey::DescribeAcls => "DescribeAcls",
+        ApiKey::CreateAcls => "CreateAcls",
+        ApiKey::DeleteAcls => "DeleteAcls",
+        ApiKey::DescribeUserScramCredentials => "DescribeUserScramCredentials",
+        ApiKey::AlterUserScramCredentials => "AlterUserScramCredentials",
         _ => "request",
     }
 }

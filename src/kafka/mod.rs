@@ -6,6 +6,7 @@
 //! Promises: every call ends within a bound that its documentation names; an error says which hop failed and what to
 //! do; nothing here retries longer than one call, so that the caller decides what an outage means.
 
+pub mod acl;
 mod admin;
 mod batch;
 mod cluster;
@@ -36,6 +37,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
+pub use admin::{Admin, FoundTopic, Offered, ScramMechanism, ScramUser};
 pub use cluster::KafkaCluster;
 pub use config::Config;
 pub use error::{Error, Hop};

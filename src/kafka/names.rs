@@ -1,8 +1,10 @@
-//! The fixed topics' names.
+//! The topics' names.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::id::AgentName;
 
 /// The prefix of all topics of one installation: 1 to 64 bytes of `[A-Za-z0-9_-]`; default `rk`. Everything that talks
 /// to each other has the same one.
@@ -39,6 +41,22 @@ impl Prefix {
     /// The output of jobs.
     pub fn logs(&self) -> String {
         format!("{self}.logs")
+    }
+
+    /// Packets to one agent of the per-agent layout, a partition for each lane.
+    pub fn agent_down(&self, agent: &AgentName) -> String {
+        format!("{self}.agent.{agent}.down")
+    }
+
+    /// Whose topic of the per-agent layout this is.
+    pub fn agent_of(&self, topic: &str) -> Option<AgentName> {
+        let rest = topic.strip_prefix(&self.0)?.strip_prefix(".agent.")?;
+        rest.strip_suffix(".down")?.parse().ok()
+    }
+
+    /// How all topics of the installation start.
+    pub fn start(&self) -> String {
+        format!("{self}.")
     }
 }
 
@@ -85,5 +103,21 @@ impl fmt::Display for Prefix {
 impl fmt::Debug for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agents_topic_names_the_agent_and_no_other_does() {
+        let prefix = Prefix::default();
+        let agent: AgentName = "build-7".parse().expect("a name");
+        assert_eq!(prefix.agent_down(&agent), "rk.agent.build-7.down");
+        assert_eq!(prefix.agent_of("rk.agent.build-7.down"), Some(agent));
+        for other in ["rk.down.bulk", "rk2.agent.a.down", "rk.agent.a.up", "rk.agent..down", "rk.agent.a.b.down"] {
+            assert_eq!(prefix.agent_of(other), None, "{other}");
+        }
     }
 }

@@ -23,3 +23,4 @@ mod steer;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;
+mod topics;

@@ -1,27 +1,34 @@
-//! Makes the fixed topics exist and says how existing ones differ from what they have to be.
+//! What a controller does about its topics before it starts.
 
-use std::time::Duration;
+use std::str::FromStr;
 
-use tokio::time::{Instant, sleep};
+use super::{Depth, Desired, Difference, Installation, Topic, apply, commands, look, plan};
+use crate::kafka::{Error, KafkaCluster, Prefix};
 
-use super::{Topic, commands, plan};
-use crate::kafka::{Error, KafkaCluster, Prefix, admin};
+/// What a controller does about its topics.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Manage {
+    /// Makes those that are missing.
+    #[default]
+    Auto,
+    /// Looks, and leaves making them to somebody else.
+    PlanOnly,
+    /// Does not even look.
+    Off,
+}
 
-/// How long new topics may take until every partition has a leader.
-const VISIBLE: Duration = Duration::from_secs(30);
+impl FromStr for Manage {
+    type Err = String;
 
-/// How often we look.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Settings of existing topics that are compared. Others are the operator's choice.
-const COMPARED: [&str; 6] = [
-    "cleanup.policy",
-    "compression.type",
-    "max.message.bytes",
-    "message.timestamp.type",
-    "min.insync.replicas",
-    "retention.ms",
-];
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Self::Auto),
+            "plan-only" => Ok(Self::PlanOnly),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("{s:?} is no way to manage topics; use auto, plan-only or off")),
+        }
+    }
+}
 
 /// What [`ensure`] found and did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -34,187 +41,82 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
+/// Does about the topics what `manage` says: [`ensure`], [`check`], or nothing.
+pub async fn prepare(
+    cluster: &KafkaCluster,
+    prefix: &Prefix,
+    partitions: i32,
+    manage: Manage,
+) -> Result<Report, Error> {
+    match manage {
+        Manage::Auto => ensure(cluster, prefix, partitions).await,
+        Manage::PlanOnly => check(cluster, prefix, partitions).await,
+        Manage::Off => Ok(Report::default()),
+    }
+}
+
 /// Creates the missing topics with their settings and waits until they can be used; compares the others.
 ///
 /// [`Error::Authorization`] if topics are missing and we may not create them: its text holds the commands for somebody
 /// who may. [`Error::Config`] if a topic has another number of partitions.
 pub async fn ensure(cluster: &KafkaCluster, prefix: &Prefix, partitions: i32) -> Result<Report, Error> {
-    let metadata = cluster.metadata();
-    let brokers = cluster.check().await?;
-    let wanted = plan(prefix, partitions, brokers);
-    let names: Vec<&str> = wanted.iter().map(|topic| topic.name.as_str()).collect();
-    let mut report = Report { brokers, ..Report::default() };
-    if brokers < 3 {
-        report.warnings.push(format!(
-            "the cluster has {brokers} of the 3 brokers that it takes to lose one without losing anything"
-        ));
-    }
-    let mut missing = Vec::new();
-    let mut present = Vec::new();
-    for (topic, found) in wanted.iter().zip(metadata.describe(&names).await?) {
-        match found {
-            Ok(found) => {
-                check_partitions(topic, found.description.partitions)?;
-                if found.description.replication < topic.replication {
-                    report.warnings.push(format!(
-                        "topic {} has {} replicas, {} are wanted; add them with kafka-reassign-partitions.sh",
-                        topic.name, found.description.replication, topic.replication
-                    ));
-                }
-                present.push(topic);
+    let admin = cluster.admin();
+    let (desired, differences, mut report) = compare(cluster, prefix, partitions).await?;
+    let missing: Vec<Difference> = differences.into_iter().filter(is_missing).collect();
+    for applied in apply(&admin, &missing).await? {
+        match (applied.difference.topic(), applied.result) {
+            (Some(topic), Ok(())) => report.created.push(topic.to_owned()),
+            (Some(topic), Err(Error::Authorization { .. })) => {
+                let may_not = format!("{} may not create it (Create on the topic or the cluster)", admin.principal());
+                return Err(refused(topic, &may_not, &desired, &admin.bootstrap()));
             }
-            // Whom Kafka does not let see a topic it does not tell whether there is one. Creating it tells.
-            Err(Error::TopicMissing { .. } | Error::Authorization { .. }) => missing.push(topic),
-            Err(error) => return Err(error),
+            (_, result) => result?,
         }
     }
-    if !missing.is_empty() {
-        create(cluster, &wanted, &missing, &mut report).await?;
-    }
-    compare(cluster, &present, &mut report).await?;
     Ok(report)
 }
 
-fn check_partitions(topic: &Topic, found: i32) -> Result<(), Error> {
-    if found == topic.partitions {
-        return Ok(());
+/// As [`ensure`], but creates nothing: [`Error::Authorization`], with the commands, if a topic is missing.
+pub async fn check(cluster: &KafkaCluster, prefix: &Prefix, partitions: i32) -> Result<Report, Error> {
+    let (desired, differences, report) = compare(cluster, prefix, partitions).await?;
+    match differences.iter().find(|difference| is_missing(difference)).and_then(Difference::topic) {
+        Some(topic) => {
+            let may_not = "`topics-manage: plan-only` leaves creating it to others";
+            Err(refused(topic, may_not, &desired, &cluster.admin().bootstrap()))
+        }
+        None => Ok(report),
     }
-    let Topic { name, partitions, .. } = topic;
-    Err(Error::Config(format!(
-        "topic {name} has {found} partitions and {partitions} are wanted; the number is fixed when the topics are \
-         created, because an agent's partition depends on it: ask for {found} partitions, or delete the topics and let \
-         them be created anew"
-    )))
 }
 
-async fn create(
+async fn compare(
     cluster: &KafkaCluster,
-    wanted: &[Topic],
-    missing: &[&Topic],
-    report: &mut Report,
-) -> Result<(), Error> {
-    let metadata = cluster.metadata();
-    for (topic, created) in missing.iter().zip(admin::create_topics(metadata, missing).await?) {
-        match created {
-            Ok(()) => report.created.push(topic.name.clone()),
-            Err(Error::Authorization { .. }) => {
-                let dialer = &metadata.dialer;
-                let bootstrap = dialer.bootstrap().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-                return Err(Error::Authorization {
-                    detail: format!(
-                        "topic {} is missing and {} may not create it (Create on the topic or the cluster); somebody \
-                         who may runs:\n{}",
-                        topic.name,
-                        dialer.principal(),
-                        commands(wanted, &bootstrap).trim_end()
-                    ),
-                });
-            }
-            Err(error) => return Err(error),
-        }
+    prefix: &Prefix,
+    partitions: i32,
+) -> Result<(Desired, Vec<Difference>, Report), Error> {
+    let installation = Installation { prefix: prefix.clone(), partitions, ..Installation::default() };
+    let (desired, found) = look(&cluster.admin(), &installation, Depth::Topics).await?;
+    let differences = plan(&desired, &found);
+    let mut report = Report { brokers: found.brokers, ..Report::default() };
+    for difference in differences.iter().filter(|difference| !is_missing(difference)) {
+        report.warnings.push(match difference {
+            // Packets would go where nobody reads.
+            Difference::Partitions { .. } => return Err(Error::Config(difference.to_string())),
+            Difference::Setting { .. } => format!("{difference}; `rk topics apply` changes it"),
+            _ => difference.to_string(),
+        });
     }
-    let deadline = Instant::now() + VISIBLE;
-    loop {
-        match admin::are_served(metadata, missing).await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() >= deadline => return Err(error),
-            Err(Error::TopicMissing { .. } | Error::Transient { .. } | Error::Config(_)) => {
-                for topic in missing {
-                    metadata.forget(&topic.name, u64::MAX);
-                }
-                sleep(LOOK).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    Ok((desired, differences, report))
 }
 
-async fn compare(cluster: &KafkaCluster, present: &[&Topic], report: &mut Report) -> Result<(), Error> {
-    if present.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = present.iter().map(|topic| topic.name.as_str()).collect();
-    for (topic, found) in present.iter().zip(admin::topic_settings(cluster.metadata(), &names, &COMPARED).await?) {
-        match found {
-            Ok(found) => report.warnings.extend(differences(topic, &found)),
-            Err(Error::Authorization { .. }) => report.warnings.push(format!(
-                "the settings of topic {} could not be compared: {} may not read them (DescribeConfigs)",
-                topic.name,
-                cluster.metadata().dialer.principal()
-            )),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+fn is_missing(difference: &Difference) -> bool {
+    matches!(difference, Difference::CreateTopic(_))
 }
 
-/// One line per setting that is not as it has to be.
-fn differences(topic: &Topic, found: &[(String, String)]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (key, value) in found {
-        let Some(wanted) = topic.setting(key).filter(|_| COMPARED.contains(&key.as_str())) else { continue };
-        if fits(key, wanted, value) {
-            continue;
-        }
-        lines.push(format!(
-            "topic {name} has {key}={value}, wanted is {wanted}; change it with `kafka-configs.sh --bootstrap-server … \
-             --alter --entity-type topics --entity-name {name} --add-config {key}={wanted}`",
-            name = topic.name
-        ));
-    }
-    lines
-}
-
-/// Whether `value` serves as well as what is wanted.
-fn fits(key: &str, wanted: &str, value: &str) -> bool {
-    let at_least = |value: &str, wanted: &str| matches!((value.parse::<i64>(), wanted.parse::<i64>()), (Ok(value), Ok(wanted)) if value >= wanted);
-    match key {
-        "max.message.bytes" | "min.insync.replicas" => at_least(value, wanted),
-        // −1 is for ever.
-        "retention.ms" => value == "-1" || (wanted != "-1" && at_least(value, wanted)),
-        _ => value == wanted,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-    }
-
-    #[test]
-    fn settings_that_serve_as_well_raise_no_warning() {
-        let topics = plan(&Prefix::default(), 8, 3);
-        let fine = found(&[
-            ("cleanup.policy", "delete"),
-            ("max.message.bytes", "8388608"),
-            ("retention.ms", "86400000"),
-            ("min.insync.replicas", "2"),
-            ("flush.ms", "1"),
-        ]);
-        assert_eq!(differences(&topics[0], &fine), Vec::<String>::new());
-    }
-
-    #[test]
-    fn each_setting_that_harms_comes_with_its_cure() {
-        let topics = plan(&Prefix::default(), 8, 3);
-        let lines = differences(&topics[0], &found(&[("compression.type", "zstd"), ("max.message.bytes", "1000")]));
-        assert_eq!(lines.len(), 2);
-        assert!(
-            lines[0].ends_with("--entity-name rk.down.control --add-config compression.type=producer`"),
-            "{lines:?}"
-        );
-        let journal = topics.iter().find(|topic| topic.name == "rk.journal").expect("it is planned");
-        assert_eq!(differences(journal, &found(&[("retention.ms", "604800000")])).len(), 1);
-    }
-
-    #[test]
-    fn another_number_of_partitions_is_an_error_that_says_both() {
-        let topics = plan(&Prefix::default(), 8, 3);
-        let text = check_partitions(&topics[0], 4).expect_err("refused").to_string();
-        assert!(text.contains("has 4 partitions and 8 are wanted"), "{text}");
-        assert!(check_partitions(&topics[0], 8).is_ok());
+/// The error that a topic is missing; the commands, a line each, create all of them and leave alone what is there.
+fn refused(topic: &str, why: &str, desired: &Desired, bootstrap: &str) -> Error {
+    let command = |topic: &Topic| commands::create_topic(topic, bootstrap);
+    let commands: Vec<String> = desired.topics.iter().map(command).collect();
+    Error::Authorization {
+        detail: format!("topic {topic} is missing and {why}; somebody who may runs:\n{}", commands.join("\n")),
     }
 }
