@@ -44,6 +44,8 @@ struct State {
 
 struct Pending {
     key: Bytes,
+    /// What `value` begins with. The MACs in it are made for it: what comes under another goes into another record.
+    header: Header,
     value: BytesMut,
 }
 
@@ -76,12 +78,13 @@ impl Queue {
             if pending.is_empty() {
                 state.turns.push_back(to);
             }
-            let fits = |p: &Pending| p.value.len() + datagram.len() + packet::OVERHEAD <= MAX_RECORD;
+            let fits =
+                |p: &Pending| p.header == *header && p.value.len() + datagram.len() + packet::OVERHEAD <= MAX_RECORD;
             if !pending.back().is_some_and(fits) {
                 let mut value = BytesMut::with_capacity(packet::HEADER + packet::OVERHEAD + datagram.len());
                 header.encode(&mut value);
                 state.bytes += value.len();
-                pending.push_back(Pending { key: key.clone(), value });
+                pending.push_back(Pending { key: key.clone(), header: *header, value });
             }
             let value = &mut pending.back_mut().expect("just pushed").value;
             let before = value.len();
@@ -157,7 +160,7 @@ impl State {
                 self.turns.push_front(to);
                 break;
             }
-            let Pending { key, value } = pending.pop_front().expect("just seen");
+            let Pending { key, value, .. } = pending.pop_front().expect("just seen");
             if pending.is_empty() {
                 self.pending.remove(&to);
             } else {
@@ -217,6 +220,20 @@ mod tests {
         assert_eq!(queue.take(MAX_RECORD).await.expect("open").len(), 1);
         queue.close();
         assert!(queue.take(1).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_under_another_epoch_has_a_record_of_its_own() {
+        let queue = Queue::new();
+        let next = Header { epoch: HEADER.epoch + 1, ..HEADER };
+        for header in [HEADER, HEADER, next, next] {
+            assert!(queue.push(to(1), &Bytes::from_static(b"a"), &header, once(&[7; 9][..]), |_| None));
+        }
+        for header in [HEADER, next] {
+            let mut value = queue.take(1).await.expect("open").remove(0).value;
+            assert_eq!(Header::decode(&mut value), Ok(header));
+            assert_eq!(packet::Datagrams::new(&header, value).count(), 2);
+        }
     }
 
     #[tokio::test]
