@@ -17,11 +17,12 @@ use tokio::{
 };
 
 use super::{
-    Config, Credential, Fingerprint, Lane, LinkError, Profile, address,
+    Config, Credential, Fingerprint, Lane, Layout, LinkError, Profile, address,
     hello::{Hello, Refusal, ToAgent, close},
     notice::{self, Notice, Reason},
+    own,
     packet::{Datagrams, Header, Incarnation, Kind},
-    port::{Plan, Port},
+    port::{Mouth, Plan, Port},
     route::{Route, Up},
     stream::{RecvStream, SendStream, wrap},
     tls::{self, SERVER_NAME},
@@ -126,12 +127,16 @@ impl Dialer {
 
 impl Shared {
     async fn open(self: &Arc<Self>, lane: Lane, partition: u32) -> Result<Port, LinkError> {
-        let prefix = &self.config.prefix;
-        let (read_topic, write_topic) = match lane {
+        let (prefix, name) = (&self.config.prefix, self.credential.name.clone());
+        let partition = partition as i32;
+        let (down, up_topic) = match lane {
             Lane::Control => (prefix.down_control(), prefix.up_control()),
             Lane::Bulk => (prefix.down_bulk(), prefix.up_bulk()),
         };
-        let name = self.credential.name.clone();
+        let read = match self.config.layout {
+            Layout::Shared => (down, partition),
+            Layout::PerAgent => (prefix.agent_down(&name), own::partition(lane)),
+        };
         let local = address::agent(&name, lane, self.incarnation);
         let up = Up {
             hash: self.credential.secret_hash(),
@@ -140,20 +145,16 @@ impl Shared {
             name,
             lane,
         };
-        let plan = Plan {
-            read_topic,
-            write_topic,
-            partition,
+        let mouth = Mouth {
+            writer: self.cluster.writer(&up_topic, partition),
             route: Arc::new(Route::Up(up)),
             local,
             endpoint: transport::agent_endpoint(self.rng()),
             server: None,
-            sort: {
-                let shared = self.clone();
-                Arc::new(move |record, out| shared.sort(record, out))
-            },
             random: self.rng(),
         };
+        let shared = self.clone();
+        let plan = Plan { read, sort: Arc::new(move |record, out| shared.sort(record, out)), mouth };
         Ok(Port::open(&self.cluster, plan).await?)
     }
 

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Lane, SecretHash,
+    Lane, Layout, SecretHash,
     notice::Reason,
     packet::{self, Header, Incarnation, Kind, MAC},
     proof,
@@ -26,6 +26,11 @@ pub trait Roster: Send + Sync + 'static {
     /// The stored hash of the agent's secret, also of a removed agent that is still remembered; `None` if the name
     /// is not known.
     fn secret_hash(&self, name: &AgentName) -> Option<SecretHash>;
+
+    /// Which topics carry what is sent to it.
+    fn layout(&self, _: &AgentName) -> Layout {
+        Layout::Shared
+    }
 
     /// Whether the agent was removed: it authenticates, and is told so.
     fn is_removed(&self, name: &AgentName) -> bool;

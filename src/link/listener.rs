@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -17,19 +17,20 @@ use tokio::{
 };
 
 use super::{
-    Config, Identity, Lane, LinkError, accept, address,
+    Config, Identity, Lane, Layout, LinkError, accept, address,
     gate::{Dropped, Gate, Roster, Verdict},
     hello::close,
     notice::{self, Reason},
+    own::{self, Own},
     packet::{Datagrams, Header, Incarnation, Kind},
-    port::{Plan, Port},
+    port::{Mouth, Plan, Port},
     route::{Down, Route},
     session::Session,
     transport,
 };
 use crate::{
     id::AgentName,
-    kafka::{Record, SharedCluster},
+    kafka::{PartitionWriter, Record, SharedCluster},
 };
 
 /// Sessions that wait to be taken over by the controller.
@@ -58,6 +59,7 @@ pub(super) struct Shared {
     pub sessions: mpsc::Sender<Session>,
     state: Mutex<State>,
     ports: Mutex<Vec<(Lane, Port)>>,
+    own: Own,
     probed: Vec<watch::Sender<Instant>>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -87,6 +89,7 @@ impl Listener {
             gate: Arc::new(Gate::new(roster, epoch)),
             state: Mutex::new(State { leases: vec![0; config.partitions as usize], ..State::default() }),
             ports: Mutex::default(),
+            own: Own::new(cluster.clone(), StdRng::from_seed(random.random())),
             probed: (0..config.partitions).map(|_| watch::Sender::new(now)).collect(),
             tasks: Mutex::default(),
             config,
@@ -154,7 +157,8 @@ impl Listener {
     pub async fn close(&self) {
         self.shared.tasks.lock().expect("no holder panics").abort_all();
         let ports = std::mem::take(&mut *self.shared.ports.lock().expect("no holder panics"));
-        let closing = ports.into_iter().map(|(_, port)| port.close(close::GOING_AWAY, b"the controller shuts down"));
+        let ports = ports.into_iter().map(|(_, port)| port).chain(self.shared.own.take());
+        let closing = ports.map(|port| port.close(close::GOING_AWAY, b"the controller shuts down"));
         futures_util::future::join_all(closing).await;
     }
 }
@@ -202,6 +206,11 @@ impl Shared {
         let mut state = self.state();
         if state.live.get(session.name()).is_some_and(|live| live.is(session)) {
             state.live.remove(session.name());
+        }
+        drop(state);
+        let roster = self.gate.roster();
+        if roster.is_removed(session.name()) || roster.layout(session.name()) == Layout::Shared {
+            self.own.forget(session.name());
         }
     }
 
@@ -256,7 +265,9 @@ impl Place {
         };
         let route = Arc::new(Route::Down(Down::new(lane, shared.epoch)));
         let (tell, told) = mpsc::channel(NOTICES as usize);
-        let plan = Plan {
+        let at = partition as i32;
+        let mouth = Mouth {
+            writer: cluster.writer(&write_topic, at),
             route: route.clone(),
             local: address::CONTROLLER,
             endpoint: transport::controller_endpoint(
@@ -265,73 +276,86 @@ impl Place {
                 StdRng::from_seed(random.random()),
             ),
             server: Some(transport::server(&shared.config, lane, &shared.identity)),
-            sort: {
-                let (gate, route, probed) =
-                    (shared.gate.clone(), route.clone(), shared.probed[partition as usize].clone());
-                Arc::new(move |record, out| {
-                    let Route::Down(down) = &*route else { return };
-                    sort(&gate, down, &tell, nonce, &probed, record, out);
-                })
-            },
-            read_topic,
-            write_topic: write_topic.clone(),
-            partition,
             random,
         };
+        let sorter = Sorter { shared: Arc::downgrade(&shared), route: route.clone(), partition, tell, nonce };
+        let plan = Plan { read: (read_topic, at), sort: Arc::new(move |record, out| sorter.sort(record, out)), mouth };
         let port = Port::open(&cluster, plan).await?;
-        let writer = cluster.writer(&write_topic, partition as i32);
-        let (identity, epoch) = (shared.identity.clone(), shared.epoch);
-        shared.spawn(give_notice(identity, epoch, writer, told));
+        let notices = Notices { shared: shared.clone(), writer: cluster.writer(&write_topic, at), cluster, lane };
+        shared.spawn(notices.give(told));
         Ok((port, route))
     }
 }
 
-/// Sorts one record of an up topic.
-fn sort(
-    gate: &Gate,
-    down: &Down,
-    tell: &mpsc::Sender<(AgentName, Incarnation, Reason)>,
+/// Sorts what comes over one partition of an up topic.
+struct Sorter {
+    shared: Weak<Shared>,
+    route: Arc<Route>,
+    partition: u32,
+    tell: mpsc::Sender<(AgentName, Incarnation, Reason)>,
     nonce: u64,
-    probed: &watch::Sender<Instant>,
-    record: Record,
-    out: &mut Vec<(SocketAddr, Bytes)>,
-) {
-    let Record { key, mut value, .. } = record;
-    let Ok(header) = Header::decode(&mut value) else { return Dropped::count(&gate.dropped.malformed) };
-    if header.kind == Kind::Probe {
-        if value[..] == nonce.to_le_bytes() {
-            probed.send_replace(Instant::now());
+}
+
+impl Sorter {
+    fn sort(&self, record: Record, out: &mut Vec<(SocketAddr, Bytes)>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let Route::Down(down) = &*self.route else { return };
+        let gate = &shared.gate;
+        let Record { key, mut value, .. } = record;
+        let Ok(header) = Header::decode(&mut value) else { return Dropped::count(&gate.dropped.malformed) };
+        if header.kind == Kind::Probe {
+            if value[..] == self.nonce.to_le_bytes() {
+                shared.probed[self.partition as usize].send_replace(Instant::now());
+            }
+            return;
         }
-        return;
-    }
-    let Some(name) = std::str::from_utf8(&key).ok().and_then(|key| key.parse::<AgentName>().ok()) else {
-        return Dropped::count(&gate.dropped.malformed);
-    };
-    for datagram in Datagrams::new(&header, value) {
-        let Ok((datagram, mac)) = datagram else { return Dropped::count(&gate.dropped.malformed) };
-        match gate.judge(&name, &header, down.lane, &datagram, mac) {
-            Verdict::Pass { proven } => out.push((down.learn(&name, header.incarnation, proven), datagram)),
-            Verdict::Drop => {}
-            // A full channel is the rate limit at work.
-            Verdict::Tell(reason) => drop(tell.try_send((name.clone(), header.incarnation, reason))),
+        let Some(name) = std::str::from_utf8(&key).ok().and_then(|key| key.parse::<AgentName>().ok()) else {
+            return Dropped::count(&gate.dropped.malformed);
+        };
+        let own = gate.roster().layout(&name) == Layout::PerAgent;
+        for datagram in Datagrams::new(&header, value) {
+            let Ok((datagram, mac)) = datagram else { return Dropped::count(&gate.dropped.malformed) };
+            match gate.judge(&name, &header, down.lane, &datagram, mac) {
+                Verdict::Pass { proven } if own => {
+                    let from = |down: &Down| down.learn(&name, header.incarnation, proven);
+                    shared.own.receive(&self.shared, &name, down.lane, datagram, from);
+                }
+                Verdict::Pass { proven } => out.push((down.learn(&name, header.incarnation, proven), datagram)),
+                Verdict::Drop => {}
+                // A full channel is the rate limit at work.
+                Verdict::Tell(reason) => drop(self.tell.try_send((name.clone(), header.incarnation, reason))),
+            }
         }
     }
 }
 
-/// Writes notices, as many as the rate allows; what is more was dropped by the channel's bound.
-async fn give_notice(
-    identity: Arc<Identity>,
-    epoch: u32,
-    writer: Arc<dyn crate::kafka::PartitionWriter>,
-    mut told: mpsc::Receiver<(AgentName, Incarnation, Reason)>,
-) {
-    while let Some((name, incarnation, reason)) = told.recv().await {
-        let value = notice::write(&identity, epoch, &name, incarnation, reason);
-        let key = Bytes::copy_from_slice(name.as_str().as_bytes());
-        if let Err(error) = writer.produce(vec![Record::new(key, value)]).await {
-            tracing::debug!(%error, "a notice could not be written");
+/// Tells agents why they are not let in, where they read.
+struct Notices {
+    shared: Arc<Shared>,
+    cluster: SharedCluster,
+    lane: Lane,
+    writer: Arc<dyn PartitionWriter>,
+}
+
+impl Notices {
+    /// Writes as many as the rate allows; what is more was dropped by the channel's bound.
+    async fn give(self, mut told: mpsc::Receiver<(AgentName, Incarnation, Reason)>) {
+        let Self { shared, cluster, lane, writer } = self;
+        while let Some((name, incarnation, reason)) = told.recv().await {
+            let value = notice::write(&shared.identity, shared.epoch, &name, incarnation, reason);
+            let record = vec![Record::new(Bytes::copy_from_slice(name.as_str().as_bytes()), value)];
+            let written = match shared.gate.roster().layout(&name) {
+                Layout::Shared => writer.produce(record).await,
+                Layout::PerAgent => {
+                    let topic = shared.config.prefix.agent_down(&name);
+                    cluster.writer(&topic, own::partition(lane)).produce(record).await
+                }
+            };
+            if let Err(error) = written {
+                tracing::debug!(%error, "a notice could not be written");
+            }
+            tokio::time::sleep(Duration::from_secs(1) / NOTICES).await;
         }
-        tokio::time::sleep(Duration::from_secs(1) / NOTICES).await;
     }
 }
 

@@ -15,8 +15,10 @@ mod gate;
 mod hello;
 pub mod identity;
 mod inbox;
+mod layout;
 mod listener;
 mod notice;
+mod own;
 pub mod packet;
 mod port;
 mod profile;
@@ -40,6 +42,7 @@ pub use dialer::{AgentSession, Dialer};
 pub use error::LinkError;
 pub use gate::{Dropped, Roster};
 pub use identity::{Fingerprint, Identity};
+pub use layout::Layout;
 pub use listener::Listener;
 pub use profile::Profile;
 use rand::{SeedableRng, rngs::StdRng};
@@ -66,6 +69,8 @@ pub struct Config {
     /// Partitions of each packet topic, fixed when the topics are created: an agent's partition depends on it.
     /// Default 8; about agents ÷ 16 in larger installations.
     pub partitions: u32,
+    /// Where the agent that dials is written to. Default shared; a listener asks its [`Roster`] for each agent.
+    pub layout: Layout,
     /// How long a session outlives silence. Default 15 minutes, so that a broker outage ends none.
     pub idle_timeout: Duration,
     /// How long connecting and authenticating may take. Default 10 s.
@@ -97,6 +102,7 @@ impl Default for Config {
         Self {
             prefix: Prefix::default(),
             partitions: 8,
+            layout: Layout::Shared,
             idle_timeout: Duration::from_secs(15 * 60),
             connect_timeout: Duration::from_secs(10),
             bulk_idle: Duration::from_secs(30),

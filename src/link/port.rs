@@ -14,7 +14,7 @@ use super::{
     route::Route,
     socket::PartitionSocket,
 };
-use crate::kafka::{At, Error, Record, SharedCluster};
+use crate::kafka::{At, Error, PartitionWriter, Record, SharedCluster};
 
 /// How long a reader waits for quinn to make room before it drops.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,14 +26,19 @@ pub type Sort = Arc<dyn Fn(Record, &mut Vec<(SocketAddr, Bytes)>) + Send + Sync>
 
 /// What a port is made of.
 pub struct Plan {
-    pub read_topic: String,
-    pub write_topic: String,
-    pub partition: u32,
+    /// What is read.
+    pub read: (String, i32),
+    pub sort: Sort,
+    pub mouth: Mouth,
+}
+
+/// The part of a port that does not read.
+pub struct Mouth {
+    pub writer: Arc<dyn PartitionWriter>,
     pub route: Arc<Route>,
     pub local: SocketAddr,
     pub endpoint: EndpointConfig,
     pub server: Option<ServerConfig>,
-    pub sort: Sort,
     pub random: StdRng,
 }
 
@@ -41,38 +46,46 @@ pub struct Plan {
 pub struct Port {
     pub endpoint: Endpoint,
     pub queue: Arc<Queue>,
+    pub inbox: Arc<Inbox>,
     pub health: Health,
     writer: JoinHandle<()>,
-    reader: JoinHandle<()>,
+    /// None where somebody else reads and fills the inbox.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Port {
     /// Finds the log's end, from where this port reads, and starts. The end comes first: what a peer answers to us
     /// then lies behind it.
     pub async fn open(cluster: &SharedCluster, plan: Plan) -> Result<Self, Error> {
-        let Plan { read_topic, write_topic, partition, route, local, endpoint, server, sort, mut random } = plan;
-        let partition = partition as i32;
-        let mut reader = cluster.reader(&read_topic, partition);
+        let Plan { read: (topic, partition), sort, mut mouth } = plan;
+        let mut reader = cluster.reader(&topic, partition);
         let start = reader.offset(At::Latest).await?;
+        let random = StdRng::from_seed(mouth.random.random());
+        let mut port = Self::speaking(mouth);
+        let inbox = port.inbox.clone();
+        let deliver = move |records| deliver(records, sort.clone(), inbox.clone());
+        port.reader = Some(tokio::spawn(pump::read(reader, start, deliver, port.health.clone(), random)));
+        Ok(port)
+    }
+
+    /// A port whose inbox is filled by others.
+    pub fn speaking(mouth: Mouth) -> Self {
+        let Mouth { writer, route, local, endpoint, server, random } = mouth;
         let queue = Arc::new(Queue::new());
         let inbox = Arc::new(Inbox::new());
         let health = Health::new();
         let socket = Arc::new(PartitionSocket { queue: queue.clone(), inbox: inbox.clone(), route, local });
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, server, socket, Arc::new(TokioRuntime))
             .expect("our socket has an address");
-        let mut rng = || StdRng::from_seed(random.random());
-        let writer = cluster.writer(&write_topic, partition);
-        let writer = tokio::spawn(pump::write(queue.clone(), writer, health.clone(), rng()));
-        let deliver = move |records| deliver(records, sort.clone(), inbox.clone());
-        let reader = tokio::spawn(pump::read(reader, start, deliver, health.clone(), rng()));
-        Ok(Self { endpoint, queue, health, writer, reader })
+        let writer = tokio::spawn(pump::write(queue.clone(), writer, health.clone(), random));
+        Self { endpoint, queue, inbox, health, writer, reader: None }
     }
 
     /// Stops both pumps without a word.
     #[cfg(test)]
     pub fn stop_dead(&self) {
         self.writer.abort();
-        self.reader.abort();
+        self.reader.iter().for_each(JoinHandle::abort);
     }
 
     /// Closes all connections with `code`, sends what is queued and stops, within 2 s.
@@ -92,7 +105,7 @@ impl Drop for Port {
         self.endpoint.close(super::hello::close::GOING_AWAY, b"");
         self.queue.close();
         self.writer.abort();
-        self.reader.abort();
+        self.reader.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -12,8 +12,8 @@ use crate::{
     id::AgentName,
     kafka::{Prefix, SharedCluster, memory::MemoryCluster},
     link::{
-        AgentSession, Config, Credential, Dialer, Identity, Lane, LinkError, Listener, Profile, RecvStream, Roster,
-        SecretHash, SendStream, Session,
+        AgentSession, Config, Credential, Dialer, Identity, Lane, Layout, LinkError, Listener, Profile, RecvStream,
+        Roster, SecretHash, SendStream, Session,
     },
 };
 
@@ -22,11 +22,15 @@ pub const EVER: Duration = Duration::from_secs(3600);
 
 /// Agents that may connect, and whether they were removed.
 #[derive(Default)]
-pub struct People(pub Mutex<BTreeMap<AgentName, (SecretHash, bool)>>);
+pub struct People(pub Mutex<BTreeMap<AgentName, (SecretHash, bool)>>, pub Mutex<Layout>);
 
 impl Roster for People {
     fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
         self.0.lock().expect("lock").get(name).map(|(hash, _)| *hash)
+    }
+
+    fn layout(&self, _: &AgentName) -> Layout {
+        *self.1.lock().expect("lock")
     }
 
     fn is_removed(&self, name: &AgentName) -> bool {

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::pair::*;
-use crate::link::{Credential, Fingerprint, Lane, LinkError};
+use crate::{
+    kafka::Prefix,
+    link::{Credential, Fingerprint, Lane, Layout, LinkError},
+};
 
 fn world(partitions: u32) -> World {
     World::new(Arc::new(memory(partitions)), 1, partitions)
@@ -123,4 +126,61 @@ async fn a_closed_listener_tells_its_agents() {
     let error = echo(session).await;
     assert!(matches!(error, LinkError::Ended(_)), "{error}");
     assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
+}
+
+/// An installation whose agents have topics of their own.
+fn apart(agents: &[&str]) -> (World, crate::kafka::memory::MemoryCluster) {
+    let cluster = memory(2);
+    for agent in agents {
+        cluster.create(&Prefix::default().agent_down(&agent.parse().expect("name")), 2);
+    }
+    let mut world = World::new(Arc::new(cluster.clone()), 1, 2);
+    world.config.layout = Layout::PerAgent;
+    *world.people.1.lock().expect("lock") = Layout::PerAgent;
+    (world, cluster)
+}
+
+#[tokio::test(start_paused = true)]
+async fn agents_with_topics_of_their_own_are_written_to_nowhere_else() {
+    let (world, cluster) = apart(&["a", "b"]);
+    let (_listener, mut sessions) = world.listen(1).await;
+    for name in ["a", "b"] {
+        tokio::spawn(live(world.dial(&world.admit(name), 1).await));
+        let session = sessions.recv().await.expect("session");
+        assert_eq!(session.name().as_str(), name);
+        round_trip(&session, Lane::Control, 1, 1000).await.expect("control");
+        round_trip(&session, Lane::Bulk, 2, 3 << 20).await.expect("bulk");
+    }
+    let prefix = Prefix::default();
+    for topic in [prefix.down_control(), prefix.down_bulk()] {
+        for partition in 0..2 {
+            assert_eq!(cluster.range(&topic, partition).expect("range"), 0..0, "{topic}/{partition}");
+        }
+    }
+    for name in ["a", "b"] {
+        let topic = prefix.agent_down(&name.parse().expect("name"));
+        assert!(
+            !cluster.range(&topic, 0).expect("range").is_empty()
+                && !cluster.range(&topic, 1).expect("range").is_empty()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_with_a_topic_of_its_own_finds_the_next_controller_and_is_told_why_it_may_not_come_in() {
+    let (world, _cluster) = apart(&["a"]);
+    let (first, mut sessions) = world.listen(1).await;
+    let credential = world.admit("a");
+    tokio::spawn(live(world.dial(&credential, 1).await));
+    sessions.recv().await.expect("session");
+    let kept = first.stop_dead();
+    let (_second, mut sessions) = world.listen(2).await;
+    let before = tokio::time::Instant::now();
+    let session = sessions.recv().await.expect("session");
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+    round_trip(&session, Lane::Control, 1, 1000).await.expect("control");
+    let wrong = Credential::generate(credential.name.clone(), credential.controller);
+    let error = world.dial(&Arc::new(wrong), 2).await.connect().await.err().expect("refused");
+    assert!(matches!(error, LinkError::UnknownAgent(_)), "{error}");
+    drop(kept);
 }
