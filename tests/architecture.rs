@@ -41,6 +41,7 @@ const LEAF_FOLDERS: &[&str] = &["job"];
 /// and nothing depends on the order of a hash.
 const PURE: &[&str] = &[
     "src/agent/shim/life",
+    "src/broker/acl",
     "src/controller/registry",
     "src/controller/scheduler",
     "src/journal/feed",

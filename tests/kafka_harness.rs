@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::another::connect;
 use support::cluster::TestCluster;
+use support::embedded::Embedded;
 use support::kafka::Cluster;
 use support::kafka::admin::{Operation, Resource, Rule};
 use support::user::{CONTROLLER, STRANGER, User};
@@ -85,6 +86,37 @@ async fn a_user_without_rights_sees_no_topic_and_a_new_user_can_log_in() {
     cluster.allow(&[read]);
     let late = client(&cluster, late).await;
     assert_eq!(late.list_topics().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_broker_keeps_rights_and_users_over_a_restart() {
+    let broker = tokio::task::spawn_blocking(Embedded::start).await.unwrap();
+    let broker = Arc::new(broker);
+    broker.admin().create_topic("harness.logs", 1, 1).unwrap();
+    let log_in = async |user: User| connect(broker.bootstrap(), &broker.authority().ca(), user).await;
+    assert!(log_in(STRANGER).await.list_topics().await.unwrap().is_empty());
+
+    let late = User { name: "late", password: "late-secret" };
+    broker.admin().set_password(late.name, late.password).unwrap();
+    let read =
+        Rule { user: late.name, resource: Resource::Topic, name: "harness.", prefix: true, operation: Operation::Read };
+    assert!(!broker.admin().holds(&read).unwrap());
+    broker.admin().allow(&[read]).unwrap();
+    assert_eq!(log_in(late).await.list_topics().await.unwrap().len(), 1);
+
+    let again = Arc::clone(&broker);
+    tokio::task::spawn_blocking(move || {
+        again.stop();
+        again.launch();
+    })
+    .await
+    .unwrap();
+    let client = log_in(late).await;
+    assert_eq!(client.list_topics().await.unwrap().len(), 1);
+    let controller = client.controller_client().unwrap();
+    let refused = controller.create_topic("harness.more", 1, 1, 5_000).await.unwrap_err().to_string();
+    assert!(refused.contains("TopicAuthorizationFailed"), "{refused}");
+    tokio::task::spawn_blocking(move || drop(broker)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,10 @@ pub struct Config {
     pub data: PathBuf,
     /// How clients are received.
     pub listener: ListenerConfig,
+    /// Users who may do everything, by their names. If there is one, access control lists count: everybody else may do
+    /// only what a list in the data directory allows them, which is nothing at first. Default none: lists count for
+    /// nothing, and everybody who may connect may do everything. A client that need not log in is `ANONYMOUS`.
+    pub super_users: BTreeSet<String>,
     /// Host name or address that clients are told to connect to. None: the address that the listener is bound to,
     /// or `localhost` if that is all interfaces. It must be one that every client can reach.
     pub advertised_host: Option<String>,
@@ -54,6 +58,7 @@ impl Default for Config {
         Self {
             data: PathBuf::from("broker-data"),
             listener: ListenerConfig::default(),
+            super_users: BTreeSet::new(),
             advertised_host: None,
             advertised_port: None,
             retention: Some(Duration::from_secs(7 * 24 * 3600)),
@@ -96,8 +101,8 @@ impl Default for Sync {
 pub struct ListenerConfig {
     /// TLS; none: plaintext, which belongs on loopback only.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Who may connect, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; none: everybody. Every user may do everything:
-    /// the embedded broker has no ACLs.
+    /// Who may connect, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; none: everybody. Requests can add users, for the two
+    /// SCRAM mechanisms, and change or delete these. What each may do: [`Config::super_users`].
     pub sasl: Option<Users>,
 }
 

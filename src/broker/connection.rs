@@ -3,6 +3,7 @@
 //! Memory follows what has arrived, not what a length announces; before authentication a frame may hold 64 KiB. A
 //! request that waits (a parked fetch) ends when its client hangs up.
 
+use super::authorizer::Client;
 use super::request::{self, Outcome};
 use super::sasl::Exchange;
 use super::server::Shared;
@@ -35,8 +36,8 @@ pub(crate) enum Auth {
     Expected,
     /// Is proving who it is.
     Proving(Exchange),
-    /// May do everything.
-    Done,
+    /// Is known, or need not be.
+    Done(Client),
 }
 
 /// Why a connection ended other than by the client's wish.
@@ -80,11 +81,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     deadline: Instant,
 ) -> Result<(), ConnectionError> {
     let mut frames = Frames { stream, buffer: BytesMut::new() };
-    let mut auth = if shared.accounts.is_some() { Auth::Expected } else { Auth::Done };
-    while !matches!(auth, Auth::Done) {
+    let host = peer.ip();
+    let mut auth = if shared.must_authenticate() { Auth::Expected } else { Auth::Done(Client::anonymous(host)) };
+    while !matches!(auth, Auth::Done(_)) {
         let next = timeout_at(deadline, frames.next(LARGEST_FRAME_BEFORE));
         let Some(frame) = next.await.map_err(|_| ConnectionError::Slow)?? else { return Ok(()) };
-        match request::handle(shared, &mut auth, frame).await? {
+        match request::handle(shared, host, &mut auth, frame).await? {
             Outcome::Reply(reply) => frames.send(reply).await?,
             Outcome::Silent => {}
             Outcome::Denied { reply, why } => {
@@ -99,7 +101,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         let Some(frame) = next.await.map_err(|_| ConnectionError::Idle)?? else { return Ok(()) };
         let outcome = tokio::select! {
             biased;
-            outcome = request::handle(shared, &mut auth, frame) => outcome?,
+            outcome = request::handle(shared, host, &mut auth, frame) => outcome?,
             ended = frames.hangup() => return ended,
         };
         match outcome {

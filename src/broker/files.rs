@@ -1,13 +1,30 @@
 //! Small files that are replaced as a whole, so that a crash leaves the old one or the new one.
 
-use std::fs::File;
+use serde::de::DeserializeOwned;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Replaces `path` by `content`, on stable storage when it returns.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(path, content, 0o666)
+}
+
+/// The same for what only the broker's user may read.
+pub(crate) fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(path, content, 0o600)
+}
+
+fn replace_with(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
+    // What a crash left may have another mode.
+    if let Err(error) = std::fs::remove_file(&beside)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
@@ -36,4 +53,16 @@ pub(crate) fn read_number(path: &Path) -> io::Result<Option<i64>> {
         .parse()
         .map(Some)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{} does not hold a number", path.display())))
+}
+
+/// The JSON in a file that may not exist; what can't be read is an error that names the file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let Some(content) = read_if_there(path).map_err(|error| damaged(path, &error))? else { return Ok(None) };
+    serde_json::from_str(&content).map(Some).map_err(|error| damaged(path, &error))
+}
+
+/// A file whose content is not what was written into it.
+pub(crate) fn damaged(path: &Path, why: &dyn std::fmt::Display) -> io::Error {
+    let cure = "restore it, or move it away to begin without it";
+    io::Error::new(io::ErrorKind::InvalidData, format!("{} can't be read: {why}; {cure}", path.display()))
 }

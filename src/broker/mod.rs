@@ -4,10 +4,11 @@
 //! one machine, use Apache Kafka. It keeps record batches byte for byte in segment files under [`Config::data`], and
 //! promises that a record that was acknowledged outlives the death of the process at any moment.
 //!
-//! What it serves: topics (create, delete, describe, alter settings), produce with idempotence, fetch with long poll,
-//! offsets by time, deletion of records, retention by time and size; TLS, and SASL with PLAIN, SCRAM-SHA-256 and
-//! SCRAM-SHA-512. What it does not: replication, consumer groups, transactions, compaction, ACLs and quotas. Requests
-//! for those get an error that says so.
+//! What it serves: topics (create, delete, grow, describe, alter settings), produce with idempotence, fetch with long
+//! poll, offsets by time, deletion of records, retention by time and size; TLS, and SASL with PLAIN, SCRAM-SHA-256 and
+//! SCRAM-SHA-512, whose users can be changed by request; access control lists, which count as soon as
+//! [`Config::super_users`] names somebody. What it does not: replication, consumer groups, transactions, compaction and
+//! quotas. Requests for those get an error that says so.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,12 +27,16 @@
 //! ```
 //!
 //! Inside: `server` accepts, `connection` frames, `request` has one file for each family of requests, `sasl` says who
-//! may, `topics` knows what exists, `log` keeps the records, `upkeep` syncs and forgets. Of the rest of this crate it
+//! somebody is and `credentials` keeps what requests made of that, `acl` decides what they may and `authorizer` keeps the
+//! list, `topics` knows what exists, `log` keeps the records, `upkeep` syncs and forgets. Of the rest of this crate it
 //! knows nothing; of Kafka's client it shares the codecs.
 
+mod acl;
+mod authorizer;
 mod clock;
 mod config;
 mod connection;
+mod credentials;
 mod files;
 mod log;
 mod request;

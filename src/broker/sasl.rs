@@ -1,7 +1,8 @@
 //! Who may connect: the mechanisms, the users, and one connection's exchange.
 
 use super::config::Users;
-use super::scram::{Challenge, ClientFirst, Hash, ScramError, Verifier};
+use super::credentials::Credentials;
+use super::scram::{self, Challenge, ClientFirst, Hash, ScramError, Verifier};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use ring::digest;
@@ -35,9 +36,13 @@ pub(crate) struct Denied(pub &'static str);
 
 const BAD_CREDENTIALS: Denied = Denied("invalid user name or password");
 
-/// The users in the form in which they are checked.
+/// The users in the form in which they are checked: those of the configuration, and what requests made of them.
+///
+/// A credential that was given or deleted by request counts instead of the configured password: for its mechanism,
+/// and for PLAIN, which no request gives a password.
 pub(crate) struct Accounts {
-    users: BTreeMap<String, Account>,
+    configured: BTreeMap<String, Account>,
+    pub credentials: Credentials,
     /// Salts the challenges for unknown users, which must look like those for known ones.
     decoy: [u8; 32],
     random: SystemRandom,
@@ -52,7 +57,7 @@ struct Account {
 
 impl Accounts {
     /// Derives what is needed from the passwords; takes a few milliseconds a user.
-    pub fn new(users: &Users) -> Self {
+    pub fn new(users: &Users, credentials: Credentials) -> Self {
         let random = SystemRandom::new();
         let mut decoy = [0; 32];
         fill(&random, &mut decoy);
@@ -66,15 +71,51 @@ impl Accounts {
             };
             (name.clone(), account)
         });
-        let users = users.collect();
-        Self { users, decoy, random }
+        let configured: BTreeMap<_, _> = users.collect();
+        for user in configured.keys().filter(|user| credentials.knows(user)) {
+            tracing::warn!(user, "configured password is not used where a request changed or deleted the credential");
+        }
+        Self { configured, credentials, decoy, random }
+    }
+
+    /// The credentials that there are, with the number of iterations of each.
+    pub fn described(&self) -> BTreeMap<String, BTreeMap<Hash, u32>> {
+        let mut all = BTreeMap::<String, BTreeMap<Hash, u32>>::new();
+        for user in self.configured.keys() {
+            let both = [Hash::Sha256, Hash::Sha512].map(|hash| (hash, scram::ITERATIONS.get()));
+            all.insert(user.clone(), both.into());
+        }
+        for ((user, hash), verifier) in self.credentials.all().iter() {
+            let known = all.entry(user.clone()).or_default();
+            match verifier {
+                Some(verifier) => known.insert(*hash, verifier.iterations.get()),
+                None => known.remove(hash),
+            };
+        }
+        all.retain(|_, known| !known.is_empty());
+        all
+    }
+
+    /// Whether the configuration names this user.
+    pub fn is_configured(&self, user: &str) -> bool {
+        self.configured.contains_key(user)
+    }
+
+    fn verifier(&self, user: &str, hash: Hash) -> Option<Verifier> {
+        if let Some(known) = self.credentials.find(user, hash) {
+            return known;
+        }
+        let account = self.configured.get(user)?;
+        Some(match hash {
+            Hash::Sha256 => account.sha256.clone(),
+            Hash::Sha512 => account.sha512.clone(),
+        })
     }
 
     fn challenge(&self, hash: Hash, first: ClientFirst) -> Challenge {
-        let verifier = match (self.users.get(&first.user), hash) {
-            (Some(account), Hash::Sha256) => account.sha256.clone(),
-            (Some(account), Hash::Sha512) => account.sha512.clone(),
-            (None, _) => {
+        let verifier = match self.verifier(&first.user, hash) {
+            Some(verifier) => verifier,
+            None => {
                 let mut salted = digest::Context::new(&digest::SHA256);
                 salted.update(&self.decoy);
                 salted.update(first.user.as_bytes());
@@ -99,7 +140,7 @@ impl Accounts {
             return Err(Denied("acting for another user is not served"));
         }
         let shown = digest::digest(&digest::SHA256, password.as_bytes());
-        let account = self.users.get(user).ok_or(BAD_CREDENTIALS)?;
+        let account = self.configured.get(user).filter(|_| !self.credentials.knows(user)).ok_or(BAD_CREDENTIALS)?;
         if bool::from(account.plain.as_ref().ct_eq(shown.as_ref())) {
             Ok(user.to_owned())
         } else {
@@ -159,10 +200,51 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::credentials::{Change, Changed};
+
+    fn accounts(directory: &tempfile::TempDir) -> Accounts {
+        let credentials = Credentials::open(directory.path()).unwrap();
+        Accounts::new(&Users::default().with("alice", "wonder"), credentials)
+    }
+
+    /// Whether a password is right, as a client finds out.
+    fn lets_in(accounts: &Accounts, hash: Hash, user: &str, password: &str) -> bool {
+        let first = ClientFirst::parse(format!("n,,n={user},r=abc").as_bytes()).unwrap();
+        let challenge = accounts.challenge(hash, first);
+        let last = scram::tests::answer(hash, &format!("n={user},r=abc"), challenge.message(), password);
+        challenge.verify(last.as_bytes()).is_ok()
+    }
+
+    #[test]
+    fn a_changed_or_deleted_credential_ends_the_configured_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || accounts(&directory);
+        let accounts = open();
+        let plain = |accounts: &Accounts| accounts.check_plain(b"\0alice\0wonder").is_ok();
+        assert!(plain(&accounts) && lets_in(&accounts, Hash::Sha256, "alice", "wonder"));
+        let verifier = Verifier::new(Hash::Sha512, "through the glass", b"salt");
+        let changed = accounts.credentials.alter([("alice", Hash::Sha512, Change::Set(verifier))]).unwrap();
+        assert_eq!(changed, [Changed::Done]);
+        for accounts in [&accounts, &open()] {
+            assert!(lets_in(accounts, Hash::Sha512, "alice", "through the glass"));
+            assert!(!lets_in(accounts, Hash::Sha512, "alice", "wonder"));
+            assert!(lets_in(accounts, Hash::Sha256, "alice", "wonder"), "the other mechanism's credential is its own");
+            assert!(!plain(accounts));
+        }
+        let delete = |hash| accounts.credentials.alter([("alice", hash, Change::Delete { configured: true })]).unwrap();
+        assert_eq!((delete(Hash::Sha512), delete(Hash::Sha256)), (vec![Changed::Done], vec![Changed::Done]));
+        assert_eq!(delete(Hash::Sha256), [Changed::Absent]);
+        for accounts in [&accounts, &open()] {
+            assert!(!lets_in(accounts, Hash::Sha512, "alice", "through the glass"));
+            assert!(!lets_in(accounts, Hash::Sha256, "alice", "wonder") && !plain(accounts));
+            assert!(accounts.described().is_empty());
+        }
+    }
 
     #[test]
     fn plain_checks_name_and_password() {
-        let accounts = Accounts::new(&Users::default().with("alice", "wonder"));
+        let directory = tempfile::tempdir().unwrap();
+        let accounts = accounts(&directory);
         let step = |message: &[u8]| Exchange::new(Mechanism::Plain).step(&accounts, message);
         assert!(matches!(step(b"\0alice\0wonder"), Ok(Step::Done { user, .. }) if user == "alice"));
         assert!(matches!(step(b"alice\0alice\0wonder"), Ok(Step::Done { .. })));
@@ -173,7 +255,8 @@ mod tests {
 
     #[test]
     fn unknown_users_get_a_steady_challenge_too() {
-        let accounts = Accounts::new(&Users::default().with("alice", "wonder"));
+        let directory = tempfile::tempdir().unwrap();
+        let accounts = accounts(&directory);
         let salt = || {
             let step = Exchange::new(Mechanism::Scram(Hash::Sha512)).step(&accounts, b"n,,n=nobody,r=abc");
             let Ok(Step::Challenge(text)) = step else { panic!("no challenge") };

@@ -5,20 +5,28 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::{digest, hmac, pbkdf2};
+use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use subtle::ConstantTimeEq;
 
-/// Kafka's own default; the users of this broker come from a file beside it, not from a stolen database.
-const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
+/// Kafka's own default, for passwords that come in clear from a file beside the broker.
+pub(crate) const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
 
 /// The two hashes that Kafka has for SCRAM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Hash {
+    #[serde(rename = "SCRAM-SHA-256")]
     Sha256,
+    #[serde(rename = "SCRAM-SHA-512")]
     Sha512,
 }
 
 impl Hash {
+    /// Bytes of a key or a salted password.
+    pub fn length(self) -> usize {
+        self.digest().output_len()
+    }
+
     fn mac(self) -> hmac::Algorithm {
         match self {
             Self::Sha256 => hmac::HMAC_SHA256,
@@ -44,28 +52,36 @@ impl Hash {
 /// What the server keeps of a password: enough to verify a proof, not enough to make one.
 #[derive(Clone)]
 pub(crate) struct Verifier {
-    hash: Hash,
-    salt: Vec<u8>,
-    stored_key: Vec<u8>,
-    server_key: Vec<u8>,
+    pub hash: Hash,
+    pub iterations: NonZeroU32,
+    pub salt: Vec<u8>,
+    pub stored_key: Vec<u8>,
+    pub server_key: Vec<u8>,
 }
 
 impl Verifier {
     pub fn new(hash: Hash, password: &str, salt: &[u8]) -> Self {
-        let mut salted = vec![0; hash.digest().output_len()];
+        let mut salted = vec![0; hash.length()];
         pbkdf2::derive(hash.derivation(), ITERATIONS, salt, password.as_bytes(), &mut salted);
-        let client_key = mac(hash, &salted, b"Client Key");
+        Self::from_salted(hash, ITERATIONS, salt, &salted)
+    }
+
+    /// From what a client made of the password with this salt and so many iterations.
+    pub fn from_salted(hash: Hash, iterations: NonZeroU32, salt: &[u8], salted: &[u8]) -> Self {
+        let client_key = mac(hash, salted, b"Client Key");
         Self {
             hash,
+            iterations,
             salt: salt.to_vec(),
             stored_key: digest::digest(hash.digest(), client_key.as_ref()).as_ref().to_vec(),
-            server_key: mac(hash, &salted, b"Server Key").as_ref().to_vec(),
+            server_key: mac(hash, salted, b"Server Key").as_ref().to_vec(),
         }
     }
 
     /// A verifier that no password satisfies, for a user that does not exist: made as fast as a known user's is found.
     pub fn decoy(hash: Hash, salt: &[u8], secret: &[u8]) -> Self {
-        Self { hash, salt: salt.to_vec(), stored_key: secret.to_vec(), server_key: secret.to_vec() }
+        let (salt, key) = (salt.to_vec(), secret.to_vec());
+        Self { hash, iterations: ITERATIONS, salt, stored_key: key.clone(), server_key: key }
     }
 }
 
@@ -134,7 +150,7 @@ impl Challenge {
     /// Answers a first message; `server_nonce` is printable and has no comma.
     pub fn new(first: ClientFirst, verifier: Verifier, server_nonce: &str) -> Self {
         let nonce = format!("{}{server_nonce}", first.nonce);
-        let server_first = format!("r={nonce},s={},i={ITERATIONS}", BASE64.encode(&verifier.salt));
+        let server_first = format!("r={nonce},s={},i={}", BASE64.encode(&verifier.salt), verifier.iterations);
         Self { first, verifier, nonce, server_first }
     }
 
@@ -183,9 +199,24 @@ fn mac(hash: Hash, key: &[u8], data: &[u8]) -> hmac::Tag {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A client's last message, for the first one `bare` and the server's answer to it.
+    pub(crate) fn answer(hash: Hash, bare: &str, server_first: &str, password: &str) -> String {
+        let field = |name: &str| server_first.split(',').find_map(|a| a.strip_prefix(name)).unwrap();
+        let salt = BASE64.decode(field("s=")).unwrap();
+        let mut salted = vec![0; hash.length()];
+        let iterations = field("i=").parse().unwrap();
+        pbkdf2::derive(hash.derivation(), iterations, &salt, password.as_bytes(), &mut salted);
+        let client_key = mac(hash, &salted, b"Client Key");
+        let stored_key = digest::digest(hash.digest(), client_key.as_ref());
+        let unproved = format!("c=biws,r={}", field("r="));
+        let signature = mac(hash, stored_key.as_ref(), format!("{bare},{server_first},{unproved}").as_bytes());
+        let proof: Vec<u8> = client_key.as_ref().iter().zip(signature.as_ref()).map(|(a, b)| a ^ b).collect();
+        format!("{unproved},p={}", BASE64.encode(proof))
+    }
 
     /// The exchange that RFC 7677 prints.
     #[test]
@@ -216,7 +247,8 @@ mod tests {
         fn garbage_never_panics(first in ".{0,80}", last in ".{0,120}") {
             let _ = ClientFirst::parse(first.as_bytes());
             let good = ClientFirst::parse(b"n,,n=u,r=x").unwrap();
-            let verifier = Verifier { hash: Hash::Sha512, salt: vec![1], stored_key: vec![2], server_key: vec![3] };
+            let (salt, stored_key, server_key) = (vec![1], vec![2], vec![3]);
+            let verifier = Verifier { hash: Hash::Sha512, iterations: ITERATIONS, salt, stored_key, server_key };
             let _ = Challenge::new(good, verifier, "y").verify(last.as_bytes());
         }
     }

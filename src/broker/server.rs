@@ -1,7 +1,9 @@
 //! Accepting connections, and everything that lives as long as the broker does.
 
-use super::config::{Config, Sync};
+use super::authorizer::Authorizer;
+use super::config::{Config, Sync, Users};
 use super::connection;
+use super::credentials::Credentials;
 use super::sasl::Accounts;
 use super::settings::Defaults;
 use super::topics::Topics;
@@ -29,7 +31,9 @@ const LAST_TASKS: Duration = Duration::from_secs(10);
 /// What all connections share.
 pub(crate) struct Shared {
     pub topics: Topics,
-    pub accounts: Option<Accounts>,
+    pub accounts: Accounts,
+    /// None: everybody may do everything.
+    pub authorizer: Option<Authorizer>,
     pub sync: Sync,
     /// Where clients are told to connect to.
     pub host: String,
@@ -52,7 +56,8 @@ pub async fn run(listener: TcpListener, config: Config, shutdown: impl Future<Ou
     let shared = Arc::new(opened.await.map_err(|e| Error::Listener(io::Error::other(e)))??);
     tracing::info!(
         %address, host = %shared.host, port = shared.port, topics = shared.topics.all().len(),
-        tls = shared.config.listener.tls.is_some(), sasl = shared.accounts.is_some(), "broker is up"
+        tls = shared.config.listener.tls.is_some(), sasl = shared.must_authenticate(),
+        acls = shared.authorizer.is_some(), "broker is up"
     );
     let mut tasks = JoinSet::new();
     tasks.spawn(upkeep::retain(Arc::clone(&shared)));
@@ -117,18 +122,31 @@ impl Shared {
             max_message_bytes: config.max_message_bytes.min(connection::LARGEST_FRAME),
         };
         let topics = Topics::open(&config.data, defaults, config.cache_bytes).map_err(data)?;
+        let credentials = Credentials::open(&config.data).map_err(data)?;
+        let accounts = Accounts::new(config.listener.sasl.as_ref().unwrap_or(&Users::default()), credentials);
+        let authorizer = if config.super_users.is_empty() {
+            None
+        } else {
+            Some(Authorizer::open(&config.data, &config.super_users).map_err(data)?)
+        };
         let host = config.advertised_host.clone().unwrap_or_else(|| {
             if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() }
         });
         Ok(Self {
             topics,
-            accounts: config.listener.sasl.as_ref().map(Accounts::new),
+            accounts,
+            authorizer,
             sync: config.sync,
             host,
             port: config.advertised_port.unwrap_or_else(|| address.port()),
             config,
             _lock: lock,
         })
+    }
+
+    /// Whether clients must say and prove who they are.
+    pub fn must_authenticate(&self) -> bool {
+        self.config.listener.sasl.is_some()
     }
 }
 

@@ -37,6 +37,10 @@ pub(crate) enum TopicError {
     Name(String),
     #[error("number of partitions must be at least 1, and {MOST_PARTITIONS} at most for all topics together")]
     Partitions,
+    #[error("the topic {0} currently has {1} partition(s), and {2} would not be an increase")]
+    NoMore(String, usize, usize),
+    #[error("new partitions must be assigned to this node, each of them and no more")]
+    Assignment,
     #[error(transparent)]
     Setting(#[from] Refused),
     #[error("cannot keep the topic: {0}")]
@@ -224,6 +228,52 @@ impl Topics {
         Ok(topic.id)
     }
 
+    /// Adds partitions until there are `count`, or only says whether it could; `assigned` judges their number. Returns how
+    /// many were missing. Blocks.
+    pub fn grow(
+        &self,
+        name: &str,
+        count: usize,
+        validate_only: bool,
+        assigned: impl FnOnce(usize) -> bool,
+    ) -> Result<usize, TopicError> {
+        let mut stored = self.lock_stored();
+        let topic = self.named(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
+        let before = topic.partitions.len();
+        if count <= before {
+            return Err(TopicError::NoMore(name.to_owned(), before, count));
+        }
+        let all: usize = stored.topics.values().map(|t| t.partitions).sum();
+        if all.saturating_add(count - before) > MOST_PARTITIONS {
+            return Err(TopicError::Partitions);
+        }
+        if !assigned(count - before) {
+            return Err(TopicError::Assignment);
+        }
+        if validate_only {
+            return Ok(count - before);
+        }
+        let id = topic.id.to_string();
+        let open = |index| open_partition(self.directory.join(format!("{name}-{index}")), &id, Origin::New, self.cache);
+        let new = (before..count).map(open).collect::<io::Result<Vec<_>>>()?;
+        self.change(&mut stored, |topics| {
+            if let Some(topic) = topics.get_mut(name) {
+                topic.partitions = count;
+            }
+        })?;
+        let given = Given { named: topic.given(), meaning: topic.settings() };
+        let grown = Arc::new(Topic {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: topic.partitions.iter().cloned().chain(new).collect(),
+            settings: RwLock::new(given),
+        });
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.by_id.insert(grown.id, Arc::clone(&grown));
+        index.by_name.insert(grown.name.clone(), grown);
+        Ok(count - before)
+    }
+
     /// Replaces a topic's settings by what `edit` makes of them, or only says whether it could. Blocks.
     pub fn alter(
         &self,
@@ -283,7 +333,7 @@ fn write(directory: &Path, stored: &Stored) -> io::Result<()> {
     files::replace(&directory.join(STORE_FILE), &content)
 }
 
-/// Whether a topic's directories are there already.
+/// Whether directories are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Stored,
@@ -300,21 +350,8 @@ fn open_topic(
     defaults: &Defaults,
     cache: usize,
 ) -> io::Result<Arc<Topic>> {
-    let now = clock::now_ms();
-    let mut partitions = Vec::with_capacity(topic.partitions);
-    for index in 0..topic.partitions {
-        let path = directory.join(format!("{name}-{index}"));
-        // A power cut may leave the id's file empty. A topic that is known takes the directory then; a new one never
-        // takes what it finds.
-        let owner = files::read_if_there(&path.join(ID_FILE))?.filter(|id| !id.is_empty());
-        let ours = owner.map_or(origin == Origin::Stored, |owner| owner == topic.id);
-        if !ours && path.try_exists()? {
-            set_aside(&path)?;
-        }
-        std::fs::create_dir_all(&path)?;
-        std::fs::write(path.join(ID_FILE), &topic.id)?;
-        partitions.push(Arc::new(Partition::open(path, cache, now)?));
-    }
+    let open = |index| open_partition(directory.join(format!("{name}-{index}")), &topic.id, origin, cache);
+    let partitions = (0..topic.partitions).map(open).collect::<io::Result<_>>()?;
     let meaning = Settings::new(&topic.settings, defaults);
     Ok(Arc::new(Topic {
         name: name.to_owned(),
@@ -322,6 +359,20 @@ fn open_topic(
         partitions,
         settings: RwLock::new(Given { named: Arc::new(topic.settings.clone()), meaning: Arc::new(meaning) }),
     }))
+}
+
+/// Opens or creates one partition's directory, for the topic with this id.
+fn open_partition(path: PathBuf, id: &str, origin: Origin, cache: usize) -> io::Result<Arc<Partition>> {
+    // A power cut may leave the id's file empty. A topic that is known takes the directory then; a new one never
+    // takes what it finds.
+    let owner = files::read_if_there(&path.join(ID_FILE))?.filter(|id| !id.is_empty());
+    let ours = owner.map_or(origin == Origin::Stored, |owner| owner == id);
+    if !ours && path.try_exists()? {
+        set_aside(&path)?;
+    }
+    std::fs::create_dir_all(&path)?;
+    std::fs::write(path.join(ID_FILE), id)?;
+    Ok(Arc::new(Partition::open(path, cache, clock::now_ms())?))
 }
 
 /// Renames a directory that belongs to no topic any more, so that a new topic of its name finds its place free.

@@ -27,6 +27,10 @@ pub async fn run(args: BrokerArgs, environment: &Environment) -> Result<u8, Fail
         output::say(&format!(
             "rk: everybody who reaches {address} may read and write; set --listen-cert and --users, or listen on loopback"
         ));
+    } else if !address.ip().is_loopback() && config.super_users.is_empty() {
+        output::say(
+            "rk: every user may read and write everything; set --super-users so that access control lists count",
+        );
     }
     output::say(&format!("rk: broker at {address}, data in {}", config.data.display()));
     let stopped = async move {

@@ -1,5 +1,6 @@
 //! Settings of the embedded broker.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Error, Settings, keys};
@@ -34,9 +35,11 @@ impl Settings {
             Some(retention) => retention,
             None => default.retention,
         };
+        let listener = self.listener()?;
         Ok(Config {
             data: self.data_dir()?.join("broker"),
-            listener: self.listener()?,
+            super_users: self.super_users(&listener)?,
+            listener,
             advertised_host: advertised.as_ref().map(|(host, _)| host.clone()),
             advertised_port: advertised.map(|(_, port)| port),
             retention,
@@ -62,6 +65,25 @@ impl Settings {
             Some(path) => listener.with_users(self.users(&path)?),
             None => listener,
         })
+    }
+
+    fn super_users(&self, listener: &ListenerConfig) -> Result<BTreeSet<String>, Error> {
+        let names: BTreeSet<String> = self.list(&keys::SUPER_USERS).into_iter().collect();
+        let refused = |problem: String| Error::Value { origin: self.origin(&keys::SUPER_USERS), problem };
+        // An empty value, such as an unset variable, must not open the broker to everybody.
+        if names.is_empty() && self.values(&keys::SUPER_USERS).is_some() {
+            return Err(refused(
+                "names nobody; name a user, or leave it away to allow everybody everything".to_owned(),
+            ));
+        }
+        if let Some(name) = names.iter().find(|name| name.contains(':')) {
+            return Err(refused(format!("{name:?} is no user's name; write it as in --users, without User:")));
+        }
+        if listener.sasl.is_none() && names.iter().any(|name| name != "ANONYMOUS") {
+            let problem = "nobody logs in here, so nobody would be one of them; give the users with --users";
+            return Err(refused(problem.to_owned()));
+        }
+        Ok(names)
     }
 
     fn users(&self, path: &Path) -> Result<Users, Error> {

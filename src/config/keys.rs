@@ -257,6 +257,9 @@ keys! {
     ADVERTISE = broker("advertise", "HOST:PORT").help("Address that clients are told [default: the one listened on]");
     /// Who may log in.
     USERS = broker("users", "FILE").help("Who may log in: lines of name:password, mode 0600 [default: everybody may]");
+    /// Who may do everything, and that others may not.
+    SUPER_USERS = broker("super-users", "NAME,…").many()
+        .help("Who may do everything; others may then do what ACLs allow them [default: everybody may do everything]");
     /// How long records stay.
     RETENTION = broker("retention", "DURATION").help("How long records stay in topics that do not say [default: 7 days]");
     /// When writes are fsynced.

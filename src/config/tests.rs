@@ -44,6 +44,30 @@ fn lists_come_with_commas_or_as_lists() {
 }
 
 #[test]
+fn super_users_are_names_of_users_who_log_in() {
+    let folder = tempfile::tempdir().expect("folder");
+    let users = folder.path().join("users");
+    crate::private_file::create(&users, b"admin:secret\n").expect("users");
+    let users = users.to_str().expect("text");
+    let environment = || Environment::of([("RK_DATA", "/var/lib/rk")]);
+    let broker = |flags: &[(&'static str, &str)]| settings(flags, environment(), "").broker();
+    let named = broker(&[("super-users", "admin, root"), ("users", users)]).expect("broker");
+    assert_eq!(named.super_users, ["admin".to_owned(), "root".to_owned()].into());
+    assert!(broker(&[("users", users)]).expect("broker").super_users.is_empty());
+    assert!(broker(&[("super-users", "ANONYMOUS")]).is_ok());
+    for (names, users, expected) in [
+        ("User:admin", Some(users), "without User:"),
+        ("admin", None, "give the users with --users"),
+        (",", Some(users), "names nobody"),
+    ] {
+        let mut flags = vec![("super-users", names)];
+        flags.extend(users.map(|users| ("users", users)));
+        let e = broker(&flags).expect_err("refused").to_string();
+        assert!(e.starts_with("--super-users: ") && e.contains(expected), "{e}");
+    }
+}
+
+#[test]
 fn switches_are_on_off_or_refused() {
     for (text, on) in [("true", Some(true)), ("off", Some(false)), ("maybe", None)] {
         let s = settings(&[("accept-rollback", text)], Environment::default(), "");

@@ -156,7 +156,6 @@ fn a_wrong_token_is_refused() {
 }
 
 #[test]
-#[ignore = "needs Apache Kafka's access rules: make test-kafka"]
 fn topics_that_may_not_be_created_are_told_with_the_commands() {
     let rig = Rig::prepare("norights", 2);
     let command = rig.bare(&["controller", "run", "--listen", "127.0.0.1:0", "--data"]);

@@ -11,6 +11,16 @@ use std::time::Duration;
 
 /// Connects over TLS, with the user's password.
 pub async fn connect(bootstrap: Vec<String>, ca: &Path, user: User) -> Client {
+    let credentials = Credentials::new(user.name.to_owned(), user.password.to_owned());
+    let client = ClientBuilder::new(bootstrap)
+        .tls_config(trusting(ca))
+        .sasl_config(SaslConfig::ScramSha512(credentials))
+        .build();
+    tokio::time::timeout(Duration::from_secs(20), client).await.expect("the cluster answers").unwrap()
+}
+
+/// TLS that trusts one authority.
+pub fn trusting(ca: &Path) -> Arc<rustls::ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -19,10 +29,5 @@ pub async fn connect(bootstrap: Vec<String>, ca: &Path, user: User) -> Client {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let credentials = Credentials::new(user.name.to_owned(), user.password.to_owned());
-    let client = ClientBuilder::new(bootstrap)
-        .tls_config(Arc::new(tls))
-        .sasl_config(SaslConfig::ScramSha512(credentials))
-        .build();
-    tokio::time::timeout(Duration::from_secs(20), client).await.expect("the cluster answers").unwrap()
+    Arc::new(tls)
 }

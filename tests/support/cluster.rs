@@ -8,7 +8,7 @@ use super::user::User;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// A running cluster with TLS and SASL, and the users of [`super::user`].
+/// A running cluster with TLS, SASL and ACLs, and the users of [`super::user`].
 pub enum TestCluster {
     /// The embedded broker, in this process.
     Embedded(Box<Embedded>),
@@ -47,8 +47,9 @@ impl TestCluster {
     pub fn prefix(&self, test: &str) -> String {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let prefix = format!("{test}-{}", &id[..8]);
-        if let TestCluster::Kafka(cluster) = self {
-            cluster.allow_shared_layout(&prefix);
+        match self {
+            TestCluster::Embedded(broker) => broker.allow_shared_layout(&prefix),
+            TestCluster::Kafka(cluster) => cluster.allow_shared_layout(&prefix),
         }
         prefix
     }

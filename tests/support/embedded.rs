@@ -1,7 +1,8 @@
-//! The embedded broker in this process, with the certificates and users of a real cluster: TLS and SASL.
+//! The embedded broker in this process, with the certificates, users and rights of a real cluster: TLS, SASL and ACLs.
 
 use super::certs::Authority;
-use super::user::USERS;
+use super::kafka::admin::{Admin, SharedLayout};
+use super::user::{ADMIN, USERS};
 use super::{ports, process, wait};
 use remoting_kafka::broker::{self, Config, ListenerConfig, Users};
 use std::fs;
@@ -52,6 +53,16 @@ impl Embedded {
         &self.folder
     }
 
+    /// A connection on which everything is allowed.
+    pub fn admin(&self) -> Admin {
+        Admin::log_in(self.port, &self.authority.ca()).unwrap()
+    }
+
+    /// Gives the users of controllers and agents the rights of the shared layout below the prefix `cluster`.
+    pub fn allow_shared_layout(&self, cluster: &str) {
+        self.admin().allow(&SharedLayout::new(cluster).rules()).unwrap();
+    }
+
     /// Stops the broker; its connections break.
     pub fn stop(&self) {
         if let Some(running) = self.running.lock().unwrap().take() {
@@ -69,6 +80,7 @@ impl Embedded {
         let config = Config {
             data: self.folder.join("data"),
             listener: listener.unwrap().with_users(users),
+            super_users: [ADMIN.name.to_owned()].into(),
             ..Config::default()
         };
         let (stop, stopped) = oneshot::channel();

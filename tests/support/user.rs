@@ -22,7 +22,7 @@ pub const ADMIN: User = User { name: "admin", password: "admin-secret" };
 pub const CONTROLLER: User = User { name: "controller", password: "controller-secret" };
 /// What agents log in as.
 pub const AGENT: User = User { name: "agent", password: "agent-secret" };
-/// May log in, and on Apache Kafka has no rights.
+/// May log in, and has no rights.
 pub const STRANGER: User = User { name: "stranger", password: "stranger-secret" };
 
 /// All of them.

@@ -1,7 +1,10 @@
 //! `CreateTopics` and `DeleteTopics`.
 
+use super::super::acl::Operation;
+use super::super::authorizer::Rights;
 use super::super::server::{NODE, Shared};
 use super::super::topics::{Topic, TopicError};
+use super::refusal::{self, Refusal};
 use super::{RequestError, configs, text};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -24,7 +27,8 @@ impl TopicError {
             Self::Exists(_) => ResponseError::TopicAlreadyExists,
             Self::Unknown(_) => ResponseError::UnknownTopicOrPartition,
             Self::Name(_) => ResponseError::InvalidTopicException,
-            Self::Partitions => ResponseError::InvalidPartitions,
+            Self::Assignment => ResponseError::InvalidReplicaAssignment,
+            Self::Partitions | Self::NoMore(..) => ResponseError::InvalidPartitions,
             Self::Setting(_) => ResponseError::InvalidConfig,
             Self::Io(_) => ResponseError::KafkaStorageError,
         }
@@ -33,16 +37,20 @@ impl TopicError {
 
 pub(super) async fn create(
     shared: &Arc<Shared>,
+    rights: Rights,
     request: CreateTopicsRequest,
     version: i16,
 ) -> Result<CreateTopicsResponse, RequestError> {
     let shared = Arc::clone(shared);
     let created = tokio::task::spawn_blocking(move || {
         let validate_only = request.validate_only;
+        // On the cluster for all topics, or on each one.
+        let all = rights.cluster(Operation::Create);
         let topics = request.topics.into_iter().map(|wanted| {
             let name = wanted.name.clone();
-            match create_one(&shared, wanted, validate_only) {
-                Ok(new) => created(&shared, name, &new, version),
+            let allowed = if all { Ok(()) } else { refusal::topic(&rights, Operation::Create, &name) };
+            match allowed.and_then(|()| create_one(&shared, wanted, validate_only)) {
+                Ok(new) => created(&shared, &rights, name, &new, version),
                 Err((error, message)) => CreatableTopicResult::default()
                     .with_name(name)
                     .with_error_code(error.code())
@@ -61,11 +69,7 @@ struct Created {
     settings: BTreeMap<String, String>,
 }
 
-fn create_one(
-    shared: &Shared,
-    wanted: CreatableTopic,
-    validate_only: bool,
-) -> Result<Created, (ResponseError, String)> {
+fn create_one(shared: &Shared, wanted: CreatableTopic, validate_only: bool) -> Result<Created, Refusal> {
     if !matches!(wanted.replication_factor, -1 | 1) {
         let message = format!(
             "Replication factor {} is larger than the number of nodes: the embedded broker is one node, use 1",
@@ -106,9 +110,12 @@ fn create_one(
     Ok(Created { topic, partitions, settings: given })
 }
 
-fn created(shared: &Shared, name: TopicName, new: &Created, version: i16) -> CreatableTopicResult {
+fn created(shared: &Shared, rights: &Rights, name: TopicName, new: &Created, version: i16) -> CreatableTopicResult {
+    let described = rights.topic(Operation::DescribeConfigs, &name);
     let mut result = CreatableTopicResult::default().with_name(name);
-    if version >= 5 {
+    if version >= 5 && !described {
+        result = result.with_topic_config_error_code(ResponseError::TopicAuthorizationFailed.code());
+    } else if version >= 5 {
         let configs = configs::values(shared, &new.settings).map(|value| {
             CreatableTopicConfigs::default()
                 .with_name(StrBytes::from_static_str(value.known.name))
@@ -128,6 +135,7 @@ fn created(shared: &Shared, name: TopicName, new: &Created, version: i16) -> Cre
 
 pub(super) async fn delete(
     shared: &Arc<Shared>,
+    rights: Rights,
     request: DeleteTopicsRequest,
     version: i16,
 ) -> Result<DeleteTopicsResponse, RequestError> {
@@ -135,17 +143,18 @@ pub(super) async fn delete(
     let deleted = tokio::task::spawn_blocking(move || {
         let by_name = request.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name)));
         let wanted = by_name.chain(request.topics);
-        let responses = wanted.map(|wanted| delete_one(&shared, wanted, version));
+        let responses = wanted.map(|wanted| delete_one(&shared, &rights, wanted, version));
         DeleteTopicsResponse::default().with_responses(responses.collect())
     });
     Ok(deleted.await?)
 }
 
-fn delete_one(shared: &Shared, wanted: DeleteTopicState, version: i16) -> DeletableTopicResult {
+fn delete_one(shared: &Shared, rights: &Rights, wanted: DeleteTopicState, version: i16) -> DeletableTopicResult {
     let refused = |name: Option<TopicName>, error: ResponseError, message: String| {
         let result = DeletableTopicResult::default().with_name(name).with_error_code(error.code());
         if version >= 5 { result.with_error_message(text(message)) } else { result }
     };
+    let by_name = wanted.name.is_some();
     let name = match (&wanted.name, shared.topics.with_id(wanted.topic_id)) {
         (Some(name), _) => name.clone(),
         (None, Some(topic)) => TopicName(StrBytes::from_string(topic.name.clone())),
@@ -154,6 +163,14 @@ fn delete_one(shared: &Shared, wanted: DeleteTopicState, version: i16) -> Deleta
             return refused(None, ResponseError::UnknownTopicId, message).with_topic_id(wanted.topic_id);
         }
     };
+    // On the cluster for all topics, or on each one.
+    if !rights.cluster(Operation::Delete) && !rights.topic(Operation::Delete, &name) {
+        let (error, message) = refusal::no_topic(Operation::Delete);
+        // Who knows only the id may learn the name if they may describe the topic.
+        let name = if by_name || rights.topic(Operation::Describe, &name) { Some(name) } else { None };
+        let result = refused(name, error, message);
+        return if by_name { result } else { result.with_topic_id(wanted.topic_id) };
+    }
     match shared.topics.delete(&name) {
         Ok(id) => {
             tracing::info!(topic = %name.as_str(), %id, "deleted a topic");

@@ -1,5 +1,6 @@
 //! `DescribeCluster`, and the refusal of everything that needs a group coordinator.
 
+use super::super::authorizer::Rights;
 use super::super::server::{NODE, Shared};
 use super::text;
 use kafka_protocol::ResponseError;
@@ -14,7 +15,7 @@ const BROKERS: i8 = 1;
 const NO_COORDINATOR: &str =
     "the embedded broker serves neither consumer groups nor transactions: assign partitions explicitly";
 
-pub(super) fn describe(shared: &Shared, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+pub(super) fn describe(shared: &Shared, rights: &Rights, request: &DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != BROKERS {
         return DescribeClusterResponse::default()
             .with_error_code(ResponseError::UnsupportedEndpointType.code())
@@ -24,10 +25,15 @@ pub(super) fn describe(shared: &Shared, request: &DescribeClusterRequest) -> Des
         .with_broker_id(BrokerId(NODE))
         .with_host(StrBytes::from_string(shared.host.clone()))
         .with_port(i32::from(shared.port));
-    DescribeClusterResponse::default()
+    let response = DescribeClusterResponse::default()
         .with_cluster_id(StrBytes::from_string(shared.topics.cluster_id.clone()))
         .with_controller_id(BrokerId(NODE))
-        .with_brokers(vec![node])
+        .with_brokers(vec![node]);
+    if request.include_cluster_authorized_operations {
+        response.with_cluster_authorized_operations(rights.cluster_operations())
+    } else {
+        response
+    }
 }
 
 /// An error that clients don't retry.

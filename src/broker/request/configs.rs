@@ -1,8 +1,11 @@
 //! `DescribeConfigs`, `IncrementalAlterConfigs` and `AlterConfigs`.
 
+use super::super::acl::Operation;
+use super::super::authorizer::Rights;
 use super::super::server::{NODE, Shared};
 use super::super::settings::{self, Kind, Known, Refused};
 use super::super::topics::TopicError;
+use super::refusal::{self, Refusal};
 use super::{RequestError, text};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -41,12 +44,26 @@ pub(super) fn values<'a>(shared: &'a Shared, given: &'a BTreeMap<String, String>
     })
 }
 
-pub(super) fn describe(shared: &Shared, request: &DescribeConfigsRequest, version: i16) -> DescribeConfigsResponse {
+/// Topics' settings need rights on the topic, the broker's on the cluster.
+fn check(rights: &Rights, operation: Operation, resource_type: i8, name: &str) -> Result<(), Refusal> {
+    match resource_type {
+        TOPIC => refusal::topic(rights, operation, name),
+        _ => refusal::cluster(rights, operation),
+    }
+}
+
+pub(super) fn describe(
+    shared: &Shared,
+    rights: &Rights,
+    request: &DescribeConfigsRequest,
+    version: i16,
+) -> DescribeConfigsResponse {
     let results = request.resources.iter().map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
-        match describe_one(shared, resource, version) {
+        let allowed = check(rights, Operation::DescribeConfigs, resource.resource_type, &resource.resource_name);
+        match allowed.and_then(|()| describe_one(shared, resource, version)) {
             Ok(configs) => result.with_configs(configs),
             Err((error, message)) => result.with_error_code(error.code()).with_error_message(text(message)),
         }
@@ -58,7 +75,7 @@ fn describe_one(
     shared: &Shared,
     resource: &DescribeConfigsResource,
     version: i16,
-) -> Result<Vec<DescribeConfigsResourceResult>, (ResponseError, String)> {
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     let wanted = |name: &str| resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|k| **k == *name));
     let result = |name: &'static str, value: String, source: i8, kind: Kind| {
         let result = DescribeConfigsResourceResult::default()
@@ -114,7 +131,8 @@ struct Change {
 }
 
 impl Change {
-    fn apply(&self, shared: &Shared, validate_only: bool) -> Result<(), (ResponseError, String)> {
+    fn apply(&self, shared: &Shared, rights: &Rights, validate_only: bool) -> Result<(), Refusal> {
+        check(rights, Operation::AlterConfigs, self.resource_type, &self.name)?;
         if self.resource_type != TOPIC {
             let message = "only topics' settings can be changed; the broker's own are its command line's".to_owned();
             return Err((ResponseError::InvalidRequest, message));
@@ -152,6 +170,7 @@ fn edit(given: &mut BTreeMap<String, String>, name: &str, operation: i8, value: 
 
 pub(super) async fn alter_incrementally(
     shared: &Arc<Shared>,
+    rights: Rights,
     request: IncrementalAlterConfigsRequest,
 ) -> Result<IncrementalAlterConfigsResponse, RequestError> {
     let changes = request.resources.into_iter().map(|resource| Change {
@@ -160,7 +179,7 @@ pub(super) async fn alter_incrementally(
         replace: false,
         edits: resource.configs.into_iter().map(|c| (c.name, c.config_operation, c.value)).collect(),
     });
-    let responses = apply(shared, changes.collect(), request.validate_only).await?.into_iter().map(|done| {
+    let responses = apply(shared, rights, changes.collect(), request.validate_only).await?.into_iter().map(|done| {
         incremental_alter_configs_response::AlterConfigsResourceResponse::default()
             .with_resource_type(done.resource_type)
             .with_resource_name(done.name)
@@ -172,6 +191,7 @@ pub(super) async fn alter_incrementally(
 
 pub(super) async fn alter(
     shared: &Arc<Shared>,
+    rights: Rights,
     request: AlterConfigsRequest,
 ) -> Result<AlterConfigsResponse, RequestError> {
     let changes = request.resources.into_iter().map(|resource| Change {
@@ -180,7 +200,7 @@ pub(super) async fn alter(
         replace: true,
         edits: resource.configs.into_iter().map(|c| (c.name, SET, c.value)).collect(),
     });
-    let responses = apply(shared, changes.collect(), request.validate_only).await?.into_iter().map(|done| {
+    let responses = apply(shared, rights, changes.collect(), request.validate_only).await?.into_iter().map(|done| {
         alter_configs_response::AlterConfigsResourceResponse::default()
             .with_resource_type(done.resource_type)
             .with_resource_name(done.name)
@@ -200,13 +220,14 @@ struct Done {
 
 async fn apply(
     shared: &Arc<Shared>,
+    rights: Rights,
     changes: Vec<Change>,
     validate_only: bool,
 ) -> Result<Vec<Done>, tokio::task::JoinError> {
     let shared = Arc::clone(shared);
     tokio::task::spawn_blocking(move || {
         let done = changes.into_iter().map(|change| {
-            let (error_code, error_message) = match change.apply(&shared, validate_only) {
+            let (error_code, error_message) = match change.apply(&shared, &rights, validate_only) {
                 Ok(()) => (0, None),
                 Err((error, message)) => (error.code(), text(message)),
             };

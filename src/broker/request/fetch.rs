@@ -3,6 +3,8 @@
 //!
 //! There are no fetch sessions: every answer has session id 0, which tells a client to send whole requests.
 
+use super::super::acl::Operation;
+use super::super::authorizer::Rights;
 use super::super::log::partition::{Extent, Partition, Read};
 use super::super::server::Shared;
 use super::RequestError;
@@ -26,11 +28,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 struct Wanted {
     name: TopicName,
     id: Uuid,
-    partitions: Vec<(FetchPartition, Option<Arc<Partition>>)>,
+    partitions: Vec<(FetchPartition, Result<Arc<Partition>, ResponseError>)>,
 }
 
 pub(super) async fn handle(
     shared: &Shared,
+    rights: &Rights,
     request: FetchRequest,
     version: i16,
 ) -> Result<FetchResponse, RequestError> {
@@ -41,8 +44,8 @@ pub(super) async fn handle(
     let deadline = Instant::now() + wait;
     let most = usize::try_from(request.max_bytes).unwrap_or(0).min(MOST);
     let least = usize::try_from(request.min_bytes).unwrap_or(0).min(most);
-    let wanted = resolve(shared, request, version);
-    let partitions = || wanted.iter().flat_map(|t| &t.partitions).filter_map(|(_, p)| p.as_ref());
+    let wanted = resolve(shared, rights, request, version);
+    let partitions = || wanted.iter().flat_map(|t| &t.partitions).filter_map(|(_, p)| p.as_ref().ok());
     loop {
         // Listening begins before reading, so that no append falls between the two.
         let mut changes: Vec<_> = partitions().map(|p| Box::pin(p.changed())).collect();
@@ -61,12 +64,24 @@ pub(super) async fn handle(
     }
 }
 
-fn resolve(shared: &Shared, request: FetchRequest, version: i16) -> Vec<Wanted> {
+fn unknown(version: i16) -> ResponseError {
+    if version >= 13 { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition }
+}
+
+fn resolve(shared: &Shared, rights: &Rights, request: FetchRequest, version: i16) -> Vec<Wanted> {
     let topics = request.topics.into_iter().map(|wanted| {
         let topic =
             if version >= 13 { shared.topics.with_id(wanted.topic_id) } else { shared.topics.named(&wanted.topic) };
+        // Before anything is said about a named topic, even that there is none.
+        let name = topic.as_ref().map_or(wanted.topic.as_str(), |topic| &topic.name);
+        let denied = (version < 13 || topic.is_some()) && !rights.topic(Operation::Read, name);
         let partitions = wanted.partitions.into_iter().map(|partition| {
             let found = topic.as_ref().and_then(|t| t.partition(partition.partition)).cloned();
+            let found = if denied {
+                Err(ResponseError::TopicAuthorizationFailed)
+            } else {
+                found.ok_or_else(|| unknown(version))
+            };
             (partition, found)
         });
         Wanted { partitions: partitions.collect(), name: wanted.topic, id: wanted.topic_id }
@@ -85,7 +100,7 @@ async fn read_all(
     for topic in wanted {
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for (request, partition) in &topic.partitions {
-            let answer = read(request, partition.as_deref(), most.saturating_sub(bytes), bytes == 0, version).await?;
+            let answer = read(request, partition, most.saturating_sub(bytes), bytes == 0, version).await?;
             bytes += answer.records.as_ref().map_or(0, Bytes::len);
             failed |= answer.error_code != 0;
             answers.push(answer);
@@ -102,13 +117,15 @@ async fn read_all(
 
 async fn read(
     request: &FetchPartition,
-    partition: Option<&Partition>,
+    partition: &Result<Arc<Partition>, ResponseError>,
     left: usize,
     at_least_one: bool,
     version: i16,
 ) -> Result<PartitionData, RequestError> {
-    let unknown = if version >= 13 { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition };
-    let Some(partition) = partition else { return Ok(answer(request, Err(unknown), None, version)) };
+    let partition = match partition {
+        Ok(partition) => partition,
+        Err(error) => return Ok(answer(request, Err(*error), None, version)),
+    };
     let most = usize::try_from(request.partition_max_bytes).unwrap_or(0).min(left);
     let records = if request.current_leader_epoch > 0 {
         Err(ResponseError::UnknownLeaderEpoch)
@@ -116,7 +133,7 @@ async fn read(
         match partition.read(request.fetch_offset, most, at_least_one) {
             Read::Ready(bytes) => Ok(bytes),
             Read::OutOfRange => Err(ResponseError::OffsetOutOfRange),
-            Read::Gone => Err(unknown),
+            Read::Gone => Err(unknown(version)),
             Read::OnDisk { snapshot, position } => {
                 let offset = request.fetch_offset;
                 let read =

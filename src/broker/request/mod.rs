@@ -3,17 +3,22 @@
 //! One file for each family of requests. A handler takes the decoded request and makes the response; what is the same
 //! for all (headers, versions, the rule that an unauthenticated client gets nothing else) is here.
 
+mod acls;
 mod admin;
 mod cluster;
 mod configs;
 mod fetch;
 mod metadata;
 mod offsets;
+mod partitions;
 mod produce;
 mod records;
+mod refusal;
 mod shape;
+mod users;
 mod versions;
 
+use super::authorizer::{Client, Rights};
 use super::connection::Auth;
 use super::sasl::{self, Exchange, MECHANISMS, Step};
 use super::server::Shared;
@@ -24,6 +29,7 @@ use kafka_protocol::messages::{
     SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Only produce requests carry much; the rest describes things.
@@ -122,33 +128,47 @@ mod anyhow_free {
     pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// Serves one request.
-pub(crate) async fn handle(shared: &Arc<Shared>, auth: &mut Auth, frame: Bytes) -> Result<Outcome, RequestError> {
+/// Serves one request of a client at the address `host`.
+pub(crate) async fn handle(
+    shared: &Arc<Shared>,
+    host: IpAddr,
+    auth: &mut Auth,
+    frame: Bytes,
+) -> Result<Outcome, RequestError> {
     let call = Call::read(frame)?;
     match call.key {
         ApiKey::ApiVersions => return call.reply(&versions::answer(call.version)).map(Outcome::Reply),
         ApiKey::SaslHandshake => return handshake(shared, auth, &call),
-        ApiKey::SaslAuthenticate => return authenticate(shared, auth, &call),
-        key if !matches!(auth, Auth::Done) => return Err(RequestError::NotAuthenticated(key)),
+        ApiKey::SaslAuthenticate => return authenticate(shared, host, auth, &call),
         _ => {}
     }
+    let Auth::Done(client) = auth else { return Err(RequestError::NotAuthenticated(call.key)) };
+    let rights = Rights::new(shared.authorizer.as_ref(), client);
     let reply = match call.key {
-        ApiKey::Produce => match produce::handle(shared, call.decode()?, call.version).await? {
+        ApiKey::Produce => match produce::handle(shared, &rights, call.decode()?, call.version).await? {
             Some(response) => call.reply(&response),
             None => return Ok(Outcome::Silent),
         },
-        ApiKey::Fetch => call.reply(&fetch::handle(shared, call.decode()?, call.version).await?),
-        ApiKey::Metadata => call.reply(&metadata::handle(shared, &call.decode()?, call.version)),
-        ApiKey::ListOffsets => call.reply(&offsets::handle(shared, call.decode()?, call.version).await?),
-        ApiKey::CreateTopics => call.reply(&admin::create(shared, call.decode()?, call.version).await?),
-        ApiKey::DeleteTopics => call.reply(&admin::delete(shared, call.decode()?, call.version).await?),
-        ApiKey::DeleteRecords => call.reply(&records::delete(shared, call.decode()?).await?),
-        ApiKey::DescribeConfigs => call.reply(&configs::describe(shared, &call.decode()?, call.version)),
-        ApiKey::IncrementalAlterConfigs => call.reply(&configs::alter_incrementally(shared, call.decode()?).await?),
-        ApiKey::AlterConfigs => call.reply(&configs::alter(shared, call.decode()?).await?),
-        ApiKey::DescribeCluster => call.reply(&cluster::describe(shared, &call.decode()?)),
+        ApiKey::Fetch => call.reply(&fetch::handle(shared, &rights, call.decode()?, call.version).await?),
+        ApiKey::Metadata => call.reply(&metadata::handle(shared, &rights, &call.decode()?, call.version)),
+        ApiKey::ListOffsets => call.reply(&offsets::handle(shared, &rights, call.decode()?, call.version).await?),
+        ApiKey::CreateTopics => call.reply(&admin::create(shared, rights, call.decode()?, call.version).await?),
+        ApiKey::DeleteTopics => call.reply(&admin::delete(shared, rights, call.decode()?, call.version).await?),
+        ApiKey::DeleteRecords => call.reply(&records::delete(shared, rights, call.decode()?).await?),
+        ApiKey::DescribeConfigs => call.reply(&configs::describe(shared, &rights, &call.decode()?, call.version)),
+        ApiKey::IncrementalAlterConfigs => {
+            call.reply(&configs::alter_incrementally(shared, rights, call.decode()?).await?)
+        }
+        ApiKey::AlterConfigs => call.reply(&configs::alter(shared, rights, call.decode()?).await?),
+        ApiKey::DescribeCluster => call.reply(&cluster::describe(shared, &rights, &call.decode()?)),
         ApiKey::FindCoordinator => call.reply(&cluster::find_coordinator(&call.decode()?, call.version)),
-        ApiKey::InitProducerId => call.reply(&produce::init_producer_id(shared, call.decode()?).await?),
+        ApiKey::InitProducerId => call.reply(&produce::init_producer_id(shared, &rights, call.decode()?).await?),
+        ApiKey::CreatePartitions => call.reply(&partitions::create(shared, rights, call.decode()?).await?),
+        ApiKey::DescribeAcls => call.reply(&acls::describe(shared, &rights, &call.decode()?)),
+        ApiKey::CreateAcls => call.reply(&acls::create(shared, &rights, call.decode()?).await?),
+        ApiKey::DeleteAcls => call.reply(&acls::delete(shared, &rights, call.decode()?).await?),
+        ApiKey::DescribeUserScramCredentials => call.reply(&users::describe(shared, &rights, &call.decode()?)),
+        ApiKey::AlterUserScramCredentials => call.reply(&users::alter(shared, &rights, call.decode()?).await?),
         key => return Err(RequestError::NotServed { key: key as i16, version: call.version }),
     };
     reply.map(Outcome::Reply)
@@ -156,10 +176,10 @@ pub(crate) async fn handle(shared: &Arc<Shared>, auth: &mut Auth, frame: Bytes) 
 
 fn handshake(shared: &Shared, auth: &mut Auth, call: &Call) -> Result<Outcome, RequestError> {
     let request: SaslHandshakeRequest = call.decode()?;
-    let offered = shared.accounts.iter().flat_map(|_| MECHANISMS);
+    let offered = MECHANISMS.iter().filter(|_| shared.must_authenticate());
     let response = SaslHandshakeResponse::default()
         .with_mechanisms(offered.map(|(name, _)| StrBytes::from_static_str(name)).collect());
-    if shared.accounts.is_none() || matches!(auth, Auth::Done) {
+    if !shared.must_authenticate() || matches!(auth, Auth::Done(_)) {
         return call.reply(&response.with_error_code(ResponseError::IllegalSaslState.code())).map(Outcome::Reply);
     }
     let Some(mechanism) = sasl::mechanism(&request.mechanism) else {
@@ -170,22 +190,22 @@ fn handshake(shared: &Shared, auth: &mut Auth, call: &Call) -> Result<Outcome, R
     call.reply(&response).map(Outcome::Reply)
 }
 
-fn authenticate(shared: &Shared, auth: &mut Auth, call: &Call) -> Result<Outcome, RequestError> {
+fn authenticate(shared: &Shared, host: IpAddr, auth: &mut Auth, call: &Call) -> Result<Outcome, RequestError> {
     let request: SaslAuthenticateRequest = call.decode()?;
     let refusal = |error: ResponseError, text: String| {
         SaslAuthenticateResponse::default()
             .with_error_code(error.code())
             .with_error_message(Some(StrBytes::from_string(text)))
     };
-    let (Some(accounts), Auth::Proving(exchange)) = (&shared.accounts, &mut *auth) else {
+    let Auth::Proving(exchange) = &mut *auth else {
         let text = "SaslAuthenticate must follow SaslHandshake, once".to_owned();
         return call.reply(&refusal(ResponseError::IllegalSaslState, text)).map(Outcome::Reply);
     };
-    let answer = match exchange.step(accounts, &request.auth_bytes) {
+    let answer = match exchange.step(&shared.accounts, &request.auth_bytes) {
         Ok(Step::Challenge(challenge)) => challenge,
         Ok(Step::Done { user, answer }) => {
             tracing::debug!(user, "client authenticated");
-            *auth = Auth::Done;
+            *auth = Auth::Done(Client::user(&user, host));
             answer
         }
         Err(denied) => {

@@ -1,5 +1,7 @@
 //! `ListOffsets`: the ends of a log, and offsets by time.
 
+use super::super::acl::Operation;
+use super::super::authorizer::Rights;
 use super::super::log::partition::Partition;
 use super::super::server::Shared;
 use super::RequestError;
@@ -17,15 +19,22 @@ const LATEST_TIERED: i64 = -5;
 
 pub(super) async fn handle(
     shared: &Shared,
+    rights: &Rights,
     request: ListOffsetsRequest,
     version: i16,
 ) -> Result<ListOffsetsResponse, RequestError> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
+        let denied = !rights.topic(Operation::Describe, &wanted.name);
         let topic = shared.topics.named(&wanted.name);
         let mut partitions = Vec::with_capacity(wanted.partitions.len());
         for partition in &wanted.partitions {
             let found = topic.as_ref().and_then(|t| t.partition(partition.partition_index));
+            let found = if denied {
+                Err(ResponseError::TopicAuthorizationFailed)
+            } else {
+                found.ok_or(ResponseError::UnknownTopicOrPartition)
+            };
             partitions.push(list(partition, found, version).await?);
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(wanted.name).with_partitions(partitions));
@@ -35,14 +44,14 @@ pub(super) async fn handle(
 
 async fn list(
     request: &ListOffsetsPartition,
-    partition: Option<&Arc<Partition>>,
+    partition: Result<&Arc<Partition>, ResponseError>,
     version: i16,
 ) -> Result<ListOffsetsPartitionResponse, RequestError> {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(request.partition_index);
     let result = match partition {
-        None => Err(ResponseError::UnknownTopicOrPartition),
-        Some(_) if request.current_leader_epoch > 0 => Err(ResponseError::UnknownLeaderEpoch),
-        Some(partition) => find(partition, request.timestamp).await?,
+        Err(error) => Err(error),
+        Ok(_) if request.current_leader_epoch > 0 => Err(ResponseError::UnknownLeaderEpoch),
+        Ok(partition) => find(partition, request.timestamp).await?,
     };
     Ok(match result {
         Err(error) => response.with_error_code(error.code()).with_offset(-1).with_timestamp(-1),

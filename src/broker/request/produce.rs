@@ -1,5 +1,7 @@
 //! `Produce` and `InitProducerId`.
 
+use super::super::acl::Operation;
+use super::super::authorizer::Rights;
 use super::super::clock;
 use super::super::config::Sync;
 use super::super::log::batch::BatchError;
@@ -21,6 +23,7 @@ const ALL_REPLICAS: i16 = -1;
 /// None: the client wants no acknowledgement, and all went well.
 pub(super) async fn handle(
     shared: &Arc<Shared>,
+    rights: &Rights,
     request: ProduceRequest,
     version: i16,
 ) -> Result<Option<ProduceResponse>, RequestError> {
@@ -28,7 +31,7 @@ pub(super) async fn handle(
     let mut unsynced = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
-        responses.push(produce_topic(shared, topic, acks, version, &mut unsynced));
+        responses.push(produce_topic(shared, rights, topic, acks, version, &mut unsynced));
     }
     if shared.sync == Sync::Always && acks != 0 && !unsynced.is_empty() {
         sync(unsynced, &mut responses).await?;
@@ -45,6 +48,7 @@ pub(super) async fn handle(
 
 fn produce_topic(
     shared: &Shared,
+    rights: &Rights,
     data: TopicProduceData,
     acks: i16,
     version: i16,
@@ -55,9 +59,13 @@ fn produce_topic(
     } else {
         (shared.topics.named(&data.name), ResponseError::UnknownTopicOrPartition)
     };
+    // Before anything is said about a named topic, even that there is none.
+    let name = topic.as_ref().map_or(data.name.as_str(), |topic| &topic.name);
+    let denied = (version < 13 || topic.is_some()) && !rights.topic(Operation::Write, name);
     let partitions = data.partition_data.iter().map(|data| {
         let response = PartitionProduceResponse::default().with_index(data.index).with_log_append_time_ms(-1);
         let result = match &topic {
+            _ if denied => Err((ResponseError::TopicAuthorizationFailed, None)),
             None => Err((unknown, None)),
             Some(topic) => append(topic, data, acks),
         };
@@ -127,6 +135,7 @@ async fn sync(mut files: Vec<Arc<File>>, responses: &mut [TopicProduceResponse])
 /// Ids for idempotent producers. An older id and epoch that the client names are simply replaced by a fresh id.
 pub(super) async fn init_producer_id(
     shared: &Arc<Shared>,
+    rights: &Rights,
     request: InitProducerIdRequest,
 ) -> Result<InitProducerIdResponse, RequestError> {
     let refused = |error: ResponseError| {
@@ -138,6 +147,9 @@ pub(super) async fn init_producer_id(
     if request.transactional_id.is_some() {
         tracing::warn!("refused a transactional producer: the embedded broker serves no transactions");
         return Ok(refused(ResponseError::InvalidRequest));
+    }
+    if !rights.cluster(Operation::IdempotentWrite) && !rights.some_topic(Operation::Write) {
+        return Ok(refused(ResponseError::ClusterAuthorizationFailed));
     }
     let shared = Arc::clone(shared);
     let id = tokio::task::spawn_blocking(move || shared.topics.next_producer_id()).await?;

@@ -1,5 +1,7 @@
 //! `DeleteRecords`: a new first offset, that outlives restarts.
 
+use super::super::acl::Operation;
+use super::super::authorizer::Rights;
 use super::super::log::partition::DeleteError;
 use super::super::server::Shared;
 use super::RequestError;
@@ -10,19 +12,22 @@ use std::sync::Arc;
 
 pub(super) async fn delete(
     shared: &Arc<Shared>,
+    rights: Rights,
     request: DeleteRecordsRequest,
 ) -> Result<DeleteRecordsResponse, RequestError> {
     let shared = Arc::clone(shared);
-    Ok(tokio::task::spawn_blocking(move || delete_all(&shared, request)).await?)
+    Ok(tokio::task::spawn_blocking(move || delete_all(&shared, &rights, request)).await?)
 }
 
-fn delete_all(shared: &Shared, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+fn delete_all(shared: &Shared, rights: &Rights, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let topics = request.topics.into_iter().map(|wanted| {
+        let denied = !rights.topic(Operation::Delete, &wanted.name);
         let topic = shared.topics.named(&wanted.name);
         let partitions = wanted.partitions.iter().map(|partition| {
             let result = DeleteRecordsPartitionResult::default().with_partition_index(partition.partition_index);
             let found = topic.as_ref().and_then(|t| t.partition(partition.partition_index));
             let deleted = match found {
+                _ if denied => Err(ResponseError::TopicAuthorizationFailed),
                 None => Err(ResponseError::UnknownTopicOrPartition),
                 Some(log) => log.delete_before(partition.offset).map_err(|error| match error {
                     DeleteError::OutOfRange => ResponseError::OffsetOutOfRange,

@@ -1,5 +1,6 @@
 //! Requests as frames, answered without a network.
 
+use super::super::authorizer::Client;
 use super::super::config::{Config, ListenerConfig, Users};
 use super::super::connection::Auth;
 use super::super::log::batch::tests::produced;
@@ -10,8 +11,15 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use proptest::prelude::*;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
+
+mod partitions;
+mod rights;
+mod users;
+
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct Node {
     shared: Arc<Shared>,
@@ -22,9 +30,15 @@ struct Node {
 
 impl Node {
     fn new(listener: ListenerConfig) -> Self {
+        Self::configured(Config { listener, ..Config::default() })
+    }
+
+    /// Over the directory of the configuration, or one of its own if that is the default.
+    fn configured(config: Config) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = Config { data: directory.path().to_owned(), listener, ..Config::default() };
-        let auth = if config.listener.sasl.is_some() { Auth::Expected } else { Auth::Done };
+        let own = config.data == Config::default().data;
+        let config = if own { Config { data: directory.path().to_owned(), ..config } } else { config };
+        let auth = if config.listener.sasl.is_some() { Auth::Expected } else { Auth::Done(Client::anonymous(HOST)) };
         let shared = Shared::open(config, "127.0.0.1:9092".parse().unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { shared: Arc::new(shared), auth, runtime, _directory: directory }
@@ -37,7 +51,7 @@ impl Node {
     }
 
     fn frame(&mut self, frame: Bytes) -> Result<Outcome, RequestError> {
-        self.runtime.block_on(handle(&self.shared, &mut self.auth, frame))
+        self.runtime.block_on(handle(&self.shared, HOST, &mut self.auth, frame))
     }
 
     /// Sends a request and decodes its answer, which must end where the frame does.
@@ -326,7 +340,7 @@ fn nothing_is_served_before_authentication() {
         let denied = node.call(&wrong, version);
         assert_eq!(denied.error_code, ResponseError::SaslAuthenticationFailed.code());
         assert!(denied.error_message.unwrap().contains("invalid user name or password"));
-        assert!(!matches!(node.auth, Auth::Done));
+        assert!(!matches!(node.auth, Auth::Done(_)));
     }
     assert_eq!(node.call(&early, 2).error_code, 0);
     assert!(node.call(&MetadataRequest::default(), 5).topics.is_empty());
@@ -344,6 +358,11 @@ proptest! {
     ) {
         thread_local! {
             static NODE: std::cell::RefCell<Node> = std::cell::RefCell::new(Node::open());
+            // Lists count, and who asks may change them.
+            static GUARDED: std::cell::RefCell<Node> = std::cell::RefCell::new(Node::configured(Config {
+                super_users: ["ANONYMOUS".to_owned()].into(),
+                ..Config::default()
+            }));
         }
         let mut frame = BytesMut::new();
         frame.put_i16(key);
@@ -354,12 +373,14 @@ proptest! {
             frame.put_u8(0);
         }
         frame.extend_from_slice(&body);
-        NODE.with_borrow_mut(|node| {
+        let frame = frame.freeze();
+        let ask = |node: &mut Node| {
             // A parked fetch would wait: what matters is that nothing panics before.
             let Node { shared, auth, runtime, .. } = node;
-            let _ = runtime.block_on(async {
-                tokio::time::timeout(std::time::Duration::from_millis(1), handle(shared, auth, frame.freeze())).await
-            });
-        });
+            let asked = handle(shared, HOST, auth, frame.clone());
+            let _ = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_millis(1), asked).await });
+        };
+        NODE.with_borrow_mut(ask);
+        GUARDED.with_borrow_mut(ask);
     }
 }

@@ -8,7 +8,7 @@ use kafka_protocol::protocol::VersionRange;
 /// Stands for a version of `ApiVersions` that is newer than ours.
 pub(super) const UNKNOWN: i16 = -1;
 
-const SERVED: [ApiKey; 16] = [
+const SERVED: [ApiKey; 22] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -25,6 +25,12 @@ const SERVED: [ApiKey; 16] = [
     ApiKey::SaslAuthenticate,
     ApiKey::IncrementalAlterConfigs,
     ApiKey::DescribeCluster,
+    ApiKey::CreatePartitions,
+    ApiKey::DescribeAcls,
+    ApiKey::CreateAcls,
+    ApiKey::DeleteAcls,
+    ApiKey::DescribeUserScramCredentials,
+    ApiKey::AlterUserScramCredentials,
 ];
 
 /// The versions in which a request is served, if it is.

@@ -1,4 +1,5 @@
-//! The few admin requests that a test needs, on the nodes' internal listener, where everybody is a super user.
+//! The few admin requests that a test needs: on the internal listener of Apache Kafka's nodes, where everybody is a super
+//! user, or as [`ADMIN`] over TLS.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
@@ -7,7 +8,8 @@ use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, AlterUserScramCredentialsRequest, CreateAclsRequest, CreateTopicsRequest,
-    DescribeAclsRequest, MetadataRequest, MetadataResponse, RequestHeader,
+    DescribeAclsRequest, MetadataRequest, MetadataResponse, RequestHeader, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer,
@@ -15,7 +17,11 @@ use kafka_protocol::protocol::{
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
+
+use super::super::another::trusting;
+use super::super::user::{ADMIN, AGENT, CONTROLLER, User};
 
 /// Kinds of resources, as the protocol numbers them.
 #[derive(Clone, Copy)]
@@ -68,9 +74,42 @@ impl Rule<'_> {
 
 const ALLOW: i8 = 3;
 
+/// Names of the shared layout's topics below a prefix.
+pub struct SharedLayout([String; 5]);
+
+impl SharedLayout {
+    /// Below the prefix `cluster`.
+    pub fn new(cluster: &str) -> SharedLayout {
+        SharedLayout(["", "down.", "up.", "logs", "blobs"].map(|name| format!("{cluster}.{name}")))
+    }
+
+    /// The rights of [`CONTROLLER`] and [`AGENT`].
+    pub fn rules(&self) -> [Rule<'_>; 6] {
+        let [all, down, up, logs, blobs] = &self.0;
+        let topic = |user: User, name, prefix, operation| Rule {
+            user: user.name,
+            resource: Resource::Topic,
+            name,
+            prefix,
+            operation,
+        };
+        [
+            topic(CONTROLLER, all, true, Operation::All),
+            topic(AGENT, down, true, Operation::Read),
+            topic(AGENT, up, true, Operation::Write),
+            topic(AGENT, logs, false, Operation::Write),
+            topic(AGENT, blobs, false, Operation::Read),
+            topic(AGENT, blobs, false, Operation::Write),
+        ]
+    }
+}
+
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
 /// A connection to one node.
 pub struct Admin {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     correlation: i32,
 }
 
@@ -80,7 +119,22 @@ impl Admin {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(15)))?;
         stream.set_nodelay(true)?;
-        Ok(Admin { stream, correlation: 0 })
+        Ok(Admin { stream: Box::new(stream), correlation: 0 })
+    }
+
+    /// Connects over TLS, trusting `ca`, and logs in as [`ADMIN`].
+    pub fn log_in(port: u16, ca: &Path) -> io::Result<Admin> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+        let name = "localhost".try_into().unwrap();
+        let tls = rustls::ClientConnection::new(trusting(ca), name).map_err(io::Error::other)?;
+        let mut admin = Admin { stream: Box::new(rustls::StreamOwned::new(tls, stream)), correlation: 0 };
+        let shaken = admin.ask(1, &SaslHandshakeRequest::default().with_mechanism(string("PLAIN")))?;
+        checked(shaken.error_code, None)?;
+        let login = format!("\0{}\0{}", ADMIN.name, ADMIN.password);
+        let answer = admin.ask(2, &SaslAuthenticateRequest::default().with_auth_bytes(login.into()))?;
+        checked(answer.error_code, answer.error_message)?;
+        Ok(admin)
     }
 
     /// Brokers and topics as this node knows them.
@@ -178,6 +232,7 @@ impl Admin {
         request.encode(&mut frame, version).map_err(io::Error::other)?;
         self.stream.write_all(&u32::try_from(frame.len()).unwrap().to_be_bytes())?;
         self.stream.write_all(&frame)?;
+        self.stream.flush()?;
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
         let mut answer = vec![0; u32::from_be_bytes(length) as usize];

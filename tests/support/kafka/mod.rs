@@ -5,9 +5,9 @@ pub mod admin;
 
 use super::certs::Authority;
 use super::process::{self, Process};
-use super::user::{AGENT, CONTROLLER, USERS, User};
+use super::user::USERS;
 use super::{ports, wait};
-use admin::{Admin, Operation, Resource, Rule};
+use admin::{Admin, Rule, SharedLayout};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -232,25 +232,9 @@ impl Cluster {
         }
     }
 
-    /// Gives [`CONTROLLER`] and [`AGENT`] the rights of the shared layout below the prefix `cluster`.
+    /// Gives the users of controllers and agents the rights of the shared layout below the prefix `cluster`.
     pub fn allow_shared_layout(&self, cluster: &str) {
-        let all = format!("{cluster}.");
-        let [down, up, logs, blobs] = ["down.", "up.", "logs", "blobs"].map(|name| format!("{all}{name}"));
-        let topic = |user: User, name, prefix, operation| Rule {
-            user: user.name,
-            resource: Resource::Topic,
-            name,
-            prefix,
-            operation,
-        };
-        self.allow(&[
-            topic(CONTROLLER, &all, true, Operation::All),
-            topic(AGENT, &down, true, Operation::Read),
-            topic(AGENT, &up, true, Operation::Write),
-            topic(AGENT, &logs, false, Operation::Write),
-            topic(AGENT, &blobs, false, Operation::Read),
-            topic(AGENT, &blobs, false, Operation::Write),
-        ]);
+        self.allow(&SharedLayout::new(cluster).rules());
     }
 
     /// Writes each node's settings.

@@ -160,6 +160,48 @@ static ALTER_CONFIGS: &[Field] = &[
     Field(0, ALL, BYTE),
 ];
 
+static CREATE_PARTITIONS: &[Field] = &[
+    Field(
+        0,
+        ALL,
+        Structs(&[Field(0, ALL, Text), Field(0, ALL, INT), Field(0, ALL, Structs(&[Field(0, ALL, List(&INT))]))]),
+    ),
+    Field(0, ALL, INT),
+    Field(0, ALL, BYTE),
+];
+
+/// A binding and a filter for bindings look the same.
+static ACLS: &[Field] = &[Field(
+    0,
+    ALL,
+    Structs(&[
+        Field(0, ALL, BYTE),
+        Field(0, ALL, Text),
+        Field(0, ALL, BYTE),
+        Field(0, ALL, Text),
+        Field(0, ALL, Text),
+        Field(0, ALL, BYTE),
+        Field(0, ALL, BYTE),
+    ]),
+)];
+
+static DESCRIBE_USERS: &[Field] = &[Field(0, ALL, Structs(&[Field(0, ALL, Text)]))];
+
+static ALTER_USERS: &[Field] = &[
+    Field(0, ALL, Structs(&[Field(0, ALL, Text), Field(0, ALL, BYTE)])),
+    Field(
+        0,
+        ALL,
+        Structs(&[
+            Field(0, ALL, Text),
+            Field(0, ALL, BYTE),
+            Field(0, ALL, INT),
+            Field(0, ALL, Bytes),
+            Field(0, ALL, Bytes),
+        ]),
+    ),
+];
+
 static FIND_COORDINATOR: &[Field] = &[Field(0, 3, Text), Field(1, ALL, BYTE), Field(4, ALL, List(&Text))];
 
 /// The layout of a request that holds arrays, and the first version with compact lengths and tagged fields.
@@ -176,6 +218,10 @@ fn layout(key: ApiKey) -> Option<(&'static [Field], i16)> {
         ApiKey::IncrementalAlterConfigs => (INCREMENTAL_ALTER_CONFIGS, 1),
         ApiKey::AlterConfigs => (ALTER_CONFIGS, 2),
         ApiKey::FindCoordinator => (FIND_COORDINATOR, 3),
+        ApiKey::CreatePartitions => (CREATE_PARTITIONS, 2),
+        ApiKey::CreateAcls | ApiKey::DeleteAcls => (ACLS, 2),
+        ApiKey::DescribeUserScramCredentials => (DESCRIBE_USERS, 0),
+        ApiKey::AlterUserScramCredentials => (ALTER_USERS, 0),
         _ => return None,
     })
 }
@@ -292,144 +338,4 @@ impl Walker<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::BytesMut;
-    use kafka_protocol::messages::*;
-    use kafka_protocol::protocol::{Encodable, StrBytes};
-    use proptest::prelude::*;
-
-    fn name() -> TopicName {
-        TopicName(StrBytes::from_static_str("topic"))
-    }
-
-    /// Encodes a request that has two of everything, in every version that can carry it, and walks it to its end.
-    fn walk<R: Encodable>(key: ApiKey, request: impl Fn(i16) -> R) {
-        let range = key.valid_versions();
-        for version in range.min..=range.max {
-            let mut bytes = BytesMut::new();
-            request(version).encode(&mut bytes, version).unwrap();
-            let (fields, compact_from) = layout(key).unwrap();
-            let mut walker = Walker { rest: &bytes, version, compact: version >= compact_from };
-            assert_eq!(walker.fields(fields), Ok(()), "{key:?} version {version}");
-            assert!(walker.rest.is_empty(), "{key:?} version {version}: {} bytes left", walker.rest.len());
-            for cut in 0..bytes.len() {
-                assert!(check(key, version, &bytes[..cut]).is_err(), "{key:?} version {version} cut at {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn produce_is_walked_to_its_end() {
-        walk(ApiKey::Produce, |version| {
-            use produce_request::{PartitionProduceData, TopicProduceData};
-            let partition = PartitionProduceData::default().with_records(Some(vec![7; 300].into()));
-            let topic = TopicProduceData::default().with_partition_data(vec![partition.clone(), partition]);
-            let topic = if version >= 13 { topic.with_topic_id(uuid::Uuid::new_v4()) } else { topic.with_name(name()) };
-            ProduceRequest::default().with_topic_data(vec![topic.clone(), topic])
-        });
-    }
-
-    #[test]
-    fn fetch_is_walked_to_its_end() {
-        walk(ApiKey::Fetch, |version| {
-            use fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
-            let topic = FetchTopic::default().with_partitions(vec![FetchPartition::default(); 2]);
-            let topic = if version >= 13 { topic } else { topic.with_topic(name()) };
-            let request = FetchRequest::default().with_topics(vec![topic.clone(), topic]);
-            if version < 7 {
-                return request;
-            }
-            let forgotten = ForgottenTopic::default().with_partitions(vec![1, 2]);
-            let forgotten = if version >= 13 { forgotten } else { forgotten.with_topic(name()) };
-            request.with_forgotten_topics_data(vec![forgotten])
-        });
-    }
-
-    #[test]
-    fn offsets_and_metadata_are_walked_to_their_ends() {
-        walk(ApiKey::ListOffsets, |_| {
-            use list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-            let topic = ListOffsetsTopic::default().with_name(name());
-            let topic = topic.with_partitions(vec![ListOffsetsPartition::default(); 2]);
-            ListOffsetsRequest::default().with_topics(vec![topic; 2])
-        });
-        walk(ApiKey::Metadata, |_| {
-            let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(name()));
-            MetadataRequest::default().with_topics(Some(vec![topic; 2])).with_allow_auto_topic_creation(true)
-        });
-        walk(ApiKey::FindCoordinator, |version| {
-            let key = StrBytes::from_static_str("group");
-            if version >= 4 {
-                FindCoordinatorRequest::default().with_coordinator_keys(vec![key; 2])
-            } else {
-                FindCoordinatorRequest::default().with_key(key)
-            }
-        });
-    }
-
-    #[test]
-    fn changes_of_topics_are_walked_to_their_ends() {
-        walk(ApiKey::CreateTopics, |_| {
-            use create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
-            let topic = CreatableTopic::default()
-                .with_name(name())
-                .with_assignments(vec![CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1)]); 2])
-                .with_configs(vec![CreatableTopicConfig::default().with_value(None); 2]);
-            CreateTopicsRequest::default().with_topics(vec![topic; 2])
-        });
-        walk(ApiKey::DeleteTopics, |version| {
-            if version >= 6 {
-                let topic = delete_topics_request::DeleteTopicState::default().with_name(Some(name()));
-                DeleteTopicsRequest::default().with_topics(vec![topic; 2])
-            } else {
-                DeleteTopicsRequest::default().with_topic_names(vec![name(); 2])
-            }
-        });
-        walk(ApiKey::DeleteRecords, |_| {
-            use delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-            let topic = DeleteRecordsTopic::default().with_name(name());
-            let topic = topic.with_partitions(vec![DeleteRecordsPartition::default(); 2]);
-            DeleteRecordsRequest::default().with_topics(vec![topic; 2])
-        });
-    }
-
-    #[test]
-    fn settings_are_walked_to_their_ends() {
-        let text = || StrBytes::from_static_str("text");
-        walk(ApiKey::DescribeConfigs, |_| {
-            let resource = describe_configs_request::DescribeConfigsResource::default().with_resource_name(text());
-            let keyed = resource.clone().with_configuration_keys(Some(vec![text(); 2]));
-            DescribeConfigsRequest::default().with_resources(vec![resource.with_configuration_keys(None), keyed])
-        });
-        walk(ApiKey::IncrementalAlterConfigs, |_| {
-            use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-            let config = AlterableConfig::default().with_name(text()).with_value(Some(text()));
-            let resource = AlterConfigsResource::default().with_configs(vec![config; 2]);
-            IncrementalAlterConfigsRequest::default().with_resources(vec![resource; 2])
-        });
-        walk(ApiKey::AlterConfigs, |_| {
-            use alter_configs_request::{AlterConfigsResource, AlterableConfig};
-            let config = AlterableConfig::default().with_name(text()).with_value(Some(text()));
-            let resource = AlterConfigsResource::default().with_configs(vec![config; 2]);
-            AlterConfigsRequest::default().with_resources(vec![resource; 2])
-        });
-    }
-
-    #[test]
-    fn a_count_that_the_bytes_cannot_hold_is_refused() {
-        let mut body = Vec::new();
-        body.extend_from_slice(&i32::MAX.to_be_bytes());
-        body.extend_from_slice(&[0; 40]);
-        assert_eq!(check(ApiKey::Metadata, 1, &body), Err(Misshapen));
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_never_panics(key in 0i16..60, version in 0i16..20, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(key) = ApiKey::try_from(key) {
-                let _ = check(key, version, &body);
-            }
-        }
-    }
-}
+mod tests;
