@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Config, Identity, Lane, LinkError, accept, address,
+    caller::Caller,
     gate::{Dropped, Gate, Roster, Verdict},
     hello::close,
     notice::{self, Reason},
@@ -65,7 +66,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     live: BTreeMap<AgentName, Session>,
-    half_open: BTreeSet<(AgentName, Lane, Incarnation)>,
+    half_open: BTreeSet<(Caller, Lane, Incarnation)>,
     /// Bulk lanes on each bulk partition.
     leases: Vec<u32>,
 }
@@ -119,7 +120,7 @@ impl Listener {
 
     /// The control partition of an agent.
     pub fn partition_of(&self, name: &AgentName) -> u32 {
-        address::partition(name, self.shared.config.partitions)
+        address::partition(&Caller::Agent(name.clone()), self.shared.config.partitions)
     }
 
     /// How long ago the controller's own last probe record came back from control partition `partition`; the
@@ -160,10 +161,11 @@ impl Listener {
 }
 
 impl Shared {
-    /// Takes a half-open place, or says that there is none: one for each run and lane, [`HALF_OPEN`] in all.
-    pub fn begin(&self, name: &AgentName, lane: Lane, incarnation: Incarnation) -> bool {
+    /// Takes a half-open place, or says that there is none: one for each run of an agent and lane, one for each token,
+    /// [`HALF_OPEN`] in all.
+    pub fn begin(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) -> bool {
         let mut state = self.state();
-        let taken = state.half_open.len() < HALF_OPEN && state.half_open.insert((name.clone(), lane, incarnation));
+        let taken = state.half_open.len() < HALF_OPEN && state.half_open.insert(place(caller, lane, incarnation));
         if !taken {
             Dropped::count(&self.gate.dropped.half_open);
         }
@@ -171,8 +173,8 @@ impl Shared {
     }
 
     /// Gives the place back.
-    pub fn end(&self, name: &AgentName, lane: Lane, incarnation: Incarnation) {
-        self.state().half_open.remove(&(name.clone(), lane, incarnation));
+    pub fn end(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) {
+        self.state().half_open.remove(&place(caller, lane, incarnation));
     }
 
     /// Makes `session` the one of its agent; the one before is told why it ends. False, and the new one is closed, if
@@ -237,6 +239,15 @@ impl Shared {
     }
 }
 
+/// The half-open place of a run. All that hold one token share one: whoever guesses names with it does so one at a time.
+fn place(caller: &Caller, lane: Lane, incarnation: Incarnation) -> (Caller, Lane, Incarnation) {
+    let run = match caller {
+        Caller::Agent(_) => incarnation,
+        Caller::Token(_) => Incarnation { starts: 0, random: 0 },
+    };
+    (caller.clone(), lane, run)
+}
+
 /// One (lane, partition) of a listener that is being opened.
 struct Place {
     shared: Arc<Shared>,
@@ -290,7 +301,7 @@ impl Place {
 fn sort(
     gate: &Gate,
     down: &Down,
-    tell: &mpsc::Sender<(AgentName, Incarnation, Reason)>,
+    tell: &mpsc::Sender<(Caller, Incarnation, Reason)>,
     nonce: u64,
     probed: &watch::Sender<Instant>,
     record: Record,
@@ -304,16 +315,16 @@ fn sort(
         }
         return;
     }
-    let Some(name) = std::str::from_utf8(&key).ok().and_then(|key| key.parse::<AgentName>().ok()) else {
+    let Some(caller) = Caller::parse(&key) else {
         return Dropped::count(&gate.dropped.malformed);
     };
     for datagram in Datagrams::new(&header, value) {
         let Ok((datagram, mac)) = datagram else { return Dropped::count(&gate.dropped.malformed) };
-        match gate.judge(&name, &header, down.lane, &datagram, mac) {
-            Verdict::Pass { proven } => out.push((down.learn(&name, header.incarnation, proven), datagram)),
+        match gate.judge(&caller, &header, down.lane, &datagram, mac) {
+            Verdict::Pass { proven } => out.push((down.learn(&caller, header.incarnation, proven), datagram)),
             Verdict::Drop => {}
             // A full channel is the rate limit at work.
-            Verdict::Tell(reason) => drop(tell.try_send((name.clone(), header.incarnation, reason))),
+            Verdict::Tell(reason) => drop(tell.try_send((caller.clone(), header.incarnation, reason))),
         }
     }
 }
@@ -323,11 +334,12 @@ async fn give_notice(
     identity: Arc<Identity>,
     epoch: u32,
     writer: Arc<dyn crate::kafka::PartitionWriter>,
-    mut told: mpsc::Receiver<(AgentName, Incarnation, Reason)>,
+    mut told: mpsc::Receiver<(Caller, Incarnation, Reason)>,
 ) {
-    while let Some((name, incarnation, reason)) = told.recv().await {
-        let value = notice::write(&identity, epoch, &name, incarnation, reason);
-        let key = Bytes::copy_from_slice(name.as_str().as_bytes());
+    while let Some((caller, incarnation, reason)) = told.recv().await {
+        let key = caller.text();
+        let value = notice::write(&identity, epoch, &key, incarnation, reason);
+        let key = Bytes::copy_from_slice(key.as_bytes());
         if let Err(error) = writer.produce(vec![Record::new(key, value)]).await {
             tracing::debug!(%error, "a notice could not be written");
         }
