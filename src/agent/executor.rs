@@ -24,6 +24,7 @@ use super::{
     kept::{self, Kept},
     meeting::Meeting,
     stream::{Duplex, RecvHalf, SendHalf},
+    wallet::Wallet,
 };
 use crate::{
     frame::{self, FrameError},
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// What takes jobs; nothing in tests of executions.
     jobs: Option<Jobs>,
+    /// What takes new credentials; nothing in tests of executions.
+    pub wallet: Option<Wallet>,
     /// Executions that outlive their streams.
     pub kept: Kept,
     slots: Arc<Semaphore>,
@@ -80,7 +83,13 @@ struct Active<'a>(&'a watch::Sender<usize>);
 
 impl Executor {
     /// An executor for the agent `name`, whose labels are `labels`.
-    pub fn new(config: &Config, name: &AgentName, labels: &BTreeMap<String, String>, jobs: Option<Jobs>) -> Self {
+    pub fn new(
+        config: &Config,
+        name: &AgentName,
+        labels: &BTreeMap<String, String>,
+        jobs: Option<Jobs>,
+        wallet: Option<Wallet>,
+    ) -> Self {
         let work_dir = config.work_dir.as_deref().unwrap_or(Path::new("."));
         // Absolute: processes are looked up from here and started from there. It fails only where there is no current
         // directory, and then starts name the cause.
@@ -94,6 +103,7 @@ impl Executor {
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
             jobs,
+            wallet,
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,

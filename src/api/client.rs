@@ -3,6 +3,7 @@
 //! Every request has a connection of its own and ends within the timeout; an execution's connection lives as long as
 //! the execution.
 
+mod enrol;
 mod exec;
 mod follow;
 mod jobs;

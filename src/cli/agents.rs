@@ -1,6 +1,12 @@
 //! `rk agents`: the registry of the controller.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+mod rotate;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 
@@ -19,7 +25,7 @@ use crate::{
     selector::{self, Selector},
 };
 
-/// List, add, drain and remove agents.
+/// List, add, drain, rotate, revoke and remove agents.
 #[derive(Debug, Subcommand)]
 pub enum AgentsCommand {
     /// List agents
@@ -33,6 +39,10 @@ pub enum AgentsCommand {
     Drain(NameArgs),
     /// Give a drained agent jobs again
     Resume(NameArgs),
+    /// Give an agent a new secret
+    Rotate(rotate::RotateArgs),
+    /// End an agent's session, and let it in no more before it is rotated
+    Revoke(NameArgs),
     /// Remove an agent and end its session
     #[command(visible_alias = "remove")]
     Rm(NameArgs),
@@ -72,14 +82,20 @@ pub struct NameArgs {
     flags: ClientFlags,
 }
 
-struct Session {
-    client: Client,
-    format: Format,
-    quiet: bool,
-    settings: Settings,
+/// What a command needs to speak with the controller.
+pub struct Session {
+    /// The controller.
+    pub client: Client,
+    /// How to print.
+    pub format: Format,
+    /// Whether to print data alone.
+    pub quiet: bool,
+    /// All settings.
+    pub settings: Settings,
 }
 
-fn open(flags: ClientFlags, environment: &Environment) -> Result<Session, Failure> {
+/// Reads the settings of a command that asks the controller.
+pub fn open(flags: ClientFlags, environment: &Environment) -> Result<Session, Failure> {
     let settings = flags.settings(environment)?;
     log::start(&settings, log::COMMAND)?;
     let format = settings.parse::<Format>(&keys::OUTPUT)?.unwrap_or_default();
@@ -98,6 +114,8 @@ pub async fn run(command: AgentsCommand, environment: &Environment) -> Result<u8
         AgentsCommand::Show(args) => show(&args.name, open(args.flags, environment)?).await?,
         AgentsCommand::Drain(args) => drain(&args.name, true, open(args.flags, environment)?).await?,
         AgentsCommand::Resume(args) => drain(&args.name, false, open(args.flags, environment)?).await?,
+        AgentsCommand::Rotate(args) => rotate::run(args, environment).await?,
+        AgentsCommand::Revoke(args) => rotate::revoke(&args.name, open(args.flags, environment)?).await?,
         AgentsCommand::Rm(args) => remove(&args.name, open(args.flags, environment)?).await?,
     }
     Ok(0)
@@ -205,17 +223,11 @@ async fn drain(name: &AgentName, drained: bool, session: Session) -> Result<(), 
 }
 
 async fn add(request: AddAgent, out: Option<PathBuf>, session: Session) -> Result<(), Failure> {
-    if let Some(path) = out.as_deref().filter(|path| path.exists()) {
-        return Err(Failure::usage(format!("{} exists; name another file with --out, or remove it", path.display())));
-    }
+    check_free(out.as_deref())?;
     let added = session.client.add_agent(&request).await?;
     let source = match &out {
         Some(path) => {
-            private_file::create(path, format!("{}\n", added.credential).as_bytes()).map_err(|e| {
-                let again = format!("`rk agents rm {}` and add it again", added.name);
-                Failure::new(failure::USAGE, format!("{e}; the credential is lost: {again}"))
-            })?;
-            format!("file:{}", path.display())
+            write_secret(path, &added.credential, &format!("`rk agents rm {}` and add it again", added.name))?
         }
         None => "file:CREDENTIAL".to_owned(),
     };
@@ -231,16 +243,35 @@ async fn add(request: AddAgent, out: Option<PathBuf>, session: Session) -> Resul
     Ok(())
 }
 
+/// Refuses to write where something is.
+pub fn check_free(out: Option<&Path>) -> Result<(), Failure> {
+    match out.filter(|path| path.exists()) {
+        Some(path) => {
+            Err(Failure::usage(format!("{} exists; name another file with --out, or remove it", path.display())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Writes what can't be had again to a new private file, and returns how settings name it. `again` tells how to get another.
+pub fn write_secret(path: &Path, secret: &str, again: &str) -> Result<String, Failure> {
+    private_file::create(path, format!("{secret}\n").as_bytes())
+        .map_err(|e| Failure::new(failure::USAGE, format!("{e}; what it was to hold is lost: {again}")))?;
+    Ok(format!("file:{}", path.display()))
+}
+
+/// The flags that tell an agent where the topics are, beyond the defaults.
+pub fn place(prefix: &str, partitions: u32) -> String {
+    let prefix = if prefix == "rk" { String::new() } else { format!(" --prefix {prefix}") };
+    let partitions = if partitions == 8 { String::new() } else { format!(" --partitions {partitions}") };
+    prefix + &partitions
+}
+
 /// Tells how the agent is started.
 fn launch_line(added: &AddedAgent, source: &str, settings: &Settings) {
     let brokers = settings.environment().setting(&keys::BROKERS).unwrap_or("HOST:PORT").to_owned();
     let mut line = format!("rk agent run --brokers {brokers} --credential {source}");
-    if added.prefix != "rk" {
-        line += &format!(" --prefix {}", added.prefix);
-    }
-    if added.partitions != 8 {
-        line += &format!(" --partitions {}", added.partitions);
-    }
+    line += &place(&added.prefix, added.partitions);
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "rk: agent {} is known; start it on its machine with\n  {line}", added.name);
     if source == "file:CREDENTIAL" {

@@ -30,6 +30,7 @@ mod run;
 mod service;
 mod status;
 mod submitter;
+mod tokens;
 mod values;
 
 use std::ffi::OsString;
@@ -73,9 +74,12 @@ enum Command {
     #[cfg(feature = "agent")]
     #[command(subcommand)]
     Agent(agent::AgentCommand),
-    /// List, add, drain and remove agents
+    /// List, add, drain, rotate, revoke and remove agents
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
+    /// Make, list and revoke join tokens, with which agents enrol themselves
+    #[command(subcommand)]
+    Tokens(tokens::TokensCommand),
     Exec(exec::ExecArgs),
     // Its arguments are many.
     Run(Box<run::RunArgs>),
@@ -158,6 +162,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         #[cfg(feature = "agent")]
         Command::Agent(command) => agent::run(command, environment).await,
         Command::Agents(command) => agents::run(command, environment).await,
+        Command::Tokens(command) => tokens::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
         Command::Run(args) => self::run::run(*args, environment).await,
         Command::Jobs(command) => jobs::run(command, environment).await,

@@ -1,6 +1,10 @@
 //! What can be asked of a running controller: the one face that HTTP, benches and tests use.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -48,6 +52,8 @@ pub(super) struct Shared {
     pub(super) phase: watch::Sender<Phase>,
     pub(super) abandon: watch::Sender<bool>,
     pub(super) budget: Budget,
+    /// Agents that are being given a new secret.
+    pub(super) rotating: Mutex<BTreeSet<AgentName>>,
 }
 
 /// How far the controller is on its way out.
@@ -272,7 +278,7 @@ impl Handle {
         &self.0
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.0.link.connect_timeout
     }
 }

@@ -11,6 +11,7 @@
 mod attend;
 mod call;
 mod directory;
+mod enrol;
 pub mod event;
 mod exec;
 mod files;
@@ -37,6 +38,7 @@ use tokio::{
 };
 
 use crate::{
+    clock,
     journal::{self, Journal, StateKey},
     kafka::SharedCluster,
     link::{self, Identity, LinkError, Listener, Session},
@@ -45,6 +47,7 @@ use crate::{
     secret::Secret,
 };
 use directory::Directory;
+use enrol::Door;
 pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
 pub use handle::Handle;
@@ -195,8 +198,8 @@ async fn start_with(
 ) -> Result<Controller, Error> {
     let link = {
         let (cluster, identity, config) = (cluster.clone(), identity.clone(), config.link.clone());
-        async move |epoch, directory: Arc<Directory>| {
-            let (listener, sessions) = Listener::open(cluster, config, identity, epoch, directory).await?;
+        async move |epoch, door: Arc<Door>| {
+            let (listener, sessions) = Listener::open(cluster, config, identity, epoch, door).await?;
             Ok((Arc::new(listener) as Arc<dyn Endpoints>, sessions))
         }
     };
@@ -213,7 +216,7 @@ async fn start_on<P, L>(
 ) -> Result<Controller, Error>
 where
     P: Peer,
-    L: AsyncFnOnce(u32, Arc<Directory>) -> Result<(Arc<dyn Endpoints>, mpsc::Receiver<P>), LinkError>,
+    L: AsyncFnOnce(u32, Arc<Door>) -> Result<(Arc<dyn Endpoints>, mpsc::Receiver<P>), LinkError>,
 {
     let seen = if config.accept_rollback || legacy.is_some() { None } else { files::read_witness(&config.data)? };
     let key = StateKey::new(identity.derive("journal"));
@@ -239,7 +242,8 @@ where
         }
     };
     files::write_witness(&config.data, &store.journal().head())?;
-    let (endpoints, sessions) = link(epoch, directory.clone()).await?;
+    let (endpoints, sessions) =
+        link(epoch, Arc::new(Door::new(directory.clone(), store.clone(), identity.fingerprint()))).await?;
     tracing::info!(epoch, fingerprint = %identity.fingerprint(), "took over");
     jobs.lead(|name| endpoints.partition_of(name));
     let handle = Handle::new(Shared {
@@ -256,6 +260,7 @@ where
         phase: watch::Sender::new(Phase::Serving),
         abandon: watch::Sender::new(false),
         budget: Budget::new(OUTPUT_BUDGET),
+        rotating: Default::default(),
     });
     look(handle.shared());
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));
@@ -410,7 +415,7 @@ async fn attend(handle: Handle, data: PathBuf) {
 
 /// Looks which sessions and partitions work.
 fn look(shared: &Shared) {
-    shared.directory.look(&*shared.endpoints, shared.link.partitions);
+    shared.directory.look(&*shared.endpoints, shared.link.partitions, clock::unix_ms());
     let now = shared.directory.now();
     let (states, down) = shared.directory.ask(|registry| (registry.states(), registry.unreachable_partitions(now)));
     shared.jobs.look(&states, (0..shared.link.partitions).map(|partition| !down.contains(&partition)));

@@ -103,8 +103,8 @@ impl Store {
         }
         self.commit(Event::AgentAdded { name: name.clone(), secret, labels }).await?;
         // Of two that were under way at once, the first in the journal won.
-        match self.directory.ask(|registry| registry.secret_hash(name)) {
-            Some(stored) if stored == secret => Ok(()),
+        match self.directory.ask(|registry| registry.secrets(0, name)) {
+            Some(stored) if stored.newest == secret => Ok(()),
             _ => Err(exists()),
         }
     }
@@ -247,6 +247,11 @@ impl Fold {
             return Ok(());
         }
         let event = Event::decode(payload).map_err(End::Unknown)?;
+        let admitted =
+            self.directory.ask(|registry| registry.admits(&event).map(|(name, labels)| (name.clone(), labels.clone())));
+        if let Some((name, labels)) = admitted {
+            self.jobs.fold_agent(&name, &labels);
+        }
         self.jobs.fold(&event);
         self.directory.fold(event);
         Ok(())

@@ -3,6 +3,7 @@
 //! It sees the [`Handle`] and nothing else of the controller. Every connection is bounded in what it may send before
 //! it is known, and their number is bounded: more wait to be accepted.
 
+mod enrol;
 mod exec;
 mod jobs;
 mod routes;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     super::{Handle, call::SMALL},
-    exec, jobs,
+    enrol, exec, jobs,
 };
 use crate::{
     api::{ApiError, Code, MAX_CALL},
@@ -50,6 +50,7 @@ pub fn router(handle: Handle, token: Secret<String>) -> Router {
         .route("/v1/agents/{name}/condition", get(condition))
         .route("/v1/exec", post(exec::upgrade))
         .merge(jobs::router())
+        .merge(enrol::router())
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
         .with_state(handle)

@@ -185,7 +185,7 @@ fn a_removed_agent_is_remembered_until_it_is_added_again() {
     assert_eq!(world.registry.fold(Event::AgentRemoved { name: name("a") }), Change::Nothing);
     assert_eq!(world.registry.state(&name("a")), None);
     assert!(world.registry.is_removed(&name("a")));
-    assert_eq!(world.registry.secret_hash(&name("a")), Some(first));
+    assert_eq!(world.registry.secrets(0, &name("a")), Some(first.into()));
     assert!(!world.registry.handle_session(secs(world.now), &name("a"), 2, 0, profile(&[])));
 
     assert_eq!(world.registry.fold(added("a", &[])), Change::Added);
@@ -199,7 +199,7 @@ fn the_first_of_two_additions_wins() {
     assert_eq!(registry.fold(added("a", &[("zone", "a")])), Change::Added);
     assert_eq!(registry.fold(added("a", &[("zone", "b")])), Change::Nothing);
     assert_eq!(registry.agent(secs(0), &name("a")).expect("known").labels["zone"], "a");
-    assert_eq!(registry.secret_hash(&name("b")), None);
+    assert_eq!(registry.secrets(0, &name("b")), None);
 }
 
 #[test]
