@@ -1,6 +1,7 @@
 //! The controller on a journal in memory, with agents that the tests play.
 
 mod allowance;
+mod enrol;
 mod exec;
 mod flow;
 mod http;

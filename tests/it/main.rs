@@ -6,6 +6,7 @@
 mod agent_life;
 mod agents;
 mod chaos;
+mod enrol;
 mod controller;
 mod exec;
 mod exec_resume;
