@@ -11,7 +11,7 @@ use crate::{
     frame,
     protocol::{
         CANCELLED,
-        call::{Answer, Call, Condition, MAX_BODY},
+        call::{Answer, Call, Condition, MAX_BODY, MAX_CREDENTIAL},
     },
 };
 
@@ -25,6 +25,7 @@ pub(super) async fn serve(call: Call, shared: &Shared, mut send: impl SendHalf, 
     let served = match call {
         Call::Echo => echo(&mut send, recv).await,
         Call::Condition => condition(shared, &mut send).await,
+        Call::TakeCredential => take_credential(shared, &mut send, recv).await,
     };
     match served {
         Ok(()) => send.delivered().await,
@@ -67,6 +68,20 @@ async fn condition(shared: &Shared, send: &mut impl SendHalf) -> std::io::Result
     let mut buffer = BytesMut::new();
     answer(&Answer::Ok, &mut buffer);
     buffer.extend_from_slice(&postcard::to_stdvec(&condition).expect("two numbers can be encoded"));
+    send.write_all_buf(&mut buffer).await?;
+    send.shutdown().await
+}
+
+/// Holds another credential from now on, which is on the disk when the answer goes out.
+async fn take_credential(shared: &Shared, send: &mut impl SendHalf, recv: impl RecvHalf) -> std::io::Result<()> {
+    let mut text = String::new();
+    recv.take(MAX_CREDENTIAL as u64 + 1).read_to_string(&mut text).await?;
+    let taken = match &shared.wallet {
+        Some(wallet) => wallet.take(&text).await,
+        None => Err("it keeps no credential".to_owned()),
+    };
+    let mut buffer = BytesMut::new();
+    answer(&taken.map_or_else(Answer::Failed, |()| Answer::Ok), &mut buffer);
     send.write_all_buf(&mut buffer).await?;
     send.shutdown().await
 }

@@ -15,17 +15,18 @@ use super::{
     host,
     jobs::{self, Hooks, Jobs},
     starts,
+    wallet::Wallet,
 };
 use crate::{
     backoff::Backoff,
     id::AgentName,
     job::Cancel,
     kafka::{self, SharedCluster},
-    link::{self, AgentSession, Credential, Dialer, LinkError, Profile},
+    link::{self, AgentSession, Credential, Dialer, Held, LinkError, Profile},
 };
 
 /// Delays between tries to connect. Each try takes up to the link's connect timeout by itself, so these are short.
-const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+pub(super) const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// How long the last words of a session may take.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -51,10 +52,11 @@ pub async fn run(
     let dir = config.data.join("agent").join(name.as_str());
     let starts =
         starts::count(&dir, crate::clock::unix_ms()).map_err(|error| Error::Data { dir: dir.clone(), error })?;
+    let wallet = Wallet::open(&dir, &credential)?;
     let labels = host::labels(&config.labels);
     let jobs =
         jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;
-    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()));
+    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()));
     executor.adopt().await;
     config.health.begin(executor.clone(), jobs.clone());
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
@@ -62,7 +64,7 @@ pub async fn run(
     let dialer = tokio::select! {
         biased;
         () = asked(&mut stops) => return Ok(Exit::Drained),
-        dialer = open(&cluster, &config.link, &credential, &profile, starts) => dialer?,
+        dialer = open(&cluster, &config.link, wallet.held(), &profile, starts) => dialer?,
     };
 
     // They outlive the sessions: what lost its controller still has its grace.
@@ -137,20 +139,21 @@ fn jobs(
 async fn open(
     cluster: &SharedCluster,
     config: &link::Config,
-    credential: &Arc<Credential>,
+    held: &Held,
     profile: &Profile,
     starts: u64,
 ) -> Result<Dialer, LinkError> {
     let mut backoff = RETRY;
+    let name = held.credential().name.clone();
     let mut complaint = Complaint::default();
     loop {
-        let open = Dialer::open(cluster.clone(), config.clone(), credential.clone(), profile.clone(), starts);
+        let open = Dialer::open(cluster.clone(), config.clone(), held.clone(), profile.clone(), starts);
         match open.await {
             Ok(dialer) => return Ok(dialer),
             // Certificates that are wrong at the first contact are a wrong setting; later they may be a rotation.
             Err(error @ LinkError::Kafka(kafka::Error::Unreachable { hop: kafka::Hop::Tls, .. })) => return Err(error),
             Err(error) if is_fatal(&error) => return Err(error),
-            Err(error) => complaint.make(credential.name.as_str(), &error),
+            Err(error) => complaint.make(name.as_str(), &error),
         }
         tokio::time::sleep(backoff.next(rand::random())).await;
     }
@@ -274,7 +277,7 @@ async fn retire(config: &Config, executor: &Executor, jobs: &Jobs) -> Exit {
     Exit::Drained
 }
 
-async fn asked(stops: &mut mpsc::Receiver<()>) {
+pub(super) async fn asked(stops: &mut mpsc::Receiver<()>) {
     if stops.recv().await.is_none() {
         std::future::pending::<()>().await;
     }
@@ -282,10 +285,10 @@ async fn asked(stops: &mut mpsc::Receiver<()>) {
 
 /// Says why there is no session, once for each reason and not for each try.
 #[derive(Default)]
-struct Complaint(String);
+pub(super) struct Complaint(String);
 
 impl Complaint {
-    fn make(&mut self, name: &str, error: &LinkError) {
+    pub fn make(&mut self, name: &str, error: &LinkError) {
         let text = error.to_string();
         if text != self.0 {
             tracing::warn!("agent {name} offline: {text}; trying again");
@@ -295,10 +298,12 @@ impl Complaint {
 }
 
 /// Whether trying again can only fail in the same way.
-fn is_fatal(error: &LinkError) -> bool {
+pub(super) fn is_fatal(error: &LinkError) -> bool {
     match error {
         LinkError::UnknownAgent(_)
         | LinkError::Removed(_)
+        | LinkError::Revoked(_)
+        | LinkError::NotEnrolled(_)
         | LinkError::AnotherController { .. }
         | LinkError::Superseded(_)
         | LinkError::Version(_) => true,

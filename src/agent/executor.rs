@@ -25,6 +25,7 @@ use super::{
     meeting::Meeting,
     policy::Policy,
     stream::{Duplex, RecvHalf, SendHalf},
+    wallet::Wallet,
 };
 use crate::{
     frame::{self, FrameError},
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     policy: Policy,
     /// What takes jobs; nothing in tests of executions.
     jobs: Option<Jobs>,
+    /// What takes new credentials; nothing in tests of executions.
+    pub wallet: Option<Wallet>,
     /// Executions that outlive their streams.
     pub kept: Kept,
     slots: Arc<Semaphore>,
@@ -87,7 +90,13 @@ struct Active<'a>(&'a watch::Sender<usize>);
 
 impl Executor {
     /// An executor for the agent `name`, whose labels are `labels`.
-    pub fn new(config: &Config, name: &AgentName, labels: &BTreeMap<String, String>, jobs: Option<Jobs>) -> Self {
+    pub fn new(
+        config: &Config,
+        name: &AgentName,
+        labels: &BTreeMap<String, String>,
+        jobs: Option<Jobs>,
+        wallet: Option<Wallet>,
+    ) -> Self {
         let work_dir = config.work_dir.as_deref().unwrap_or(Path::new("."));
         // Absolute: processes are looked up from here and started from there. It fails only where there is no current
         // directory, and then starts name the cause.
@@ -102,6 +111,7 @@ impl Executor {
             budget: Budget::new(STDIN_BUDGET),
             policy: config.policy.clone(),
             jobs,
+            wallet,
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,

@@ -16,6 +16,7 @@ mod group;
 mod health;
 mod host;
 mod jobs;
+mod join;
 mod kept;
 mod meeting;
 mod orders;
@@ -29,16 +30,20 @@ mod stream;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod wallet;
 pub mod warden;
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
 pub use engine::run;
 pub use health::Health;
+pub use host::default_name;
+pub use join::join;
 
 use crate::{
     kafka,
     link::{self, LinkError},
+    private_file::PrivateFileError,
 };
 
 /// An agent's settings.
@@ -139,18 +144,24 @@ pub enum Error {
         /// What happened.
         error: std::io::Error,
     },
+    /// The file in which it keeps its credential cannot be used.
+    #[error(transparent)]
+    Private(#[from] PrivateFileError),
 }
 
 impl Error {
     /// The program's exit code: 5 superseded, 7 version, 64 settings, 69 unreachable, 77 refused.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Data { .. } => 64,
+            Self::Private(PrivateFileError::OpenToOthers { .. } | PrivateFileError::Owner { .. }) => 77,
+            Self::Data { .. } | Self::Private(_) => 64,
             Self::Link(LinkError::Superseded(_)) => 5,
             Self::Link(LinkError::Version(_)) => 7,
             Self::Link(
                 LinkError::UnknownAgent(_)
                 | LinkError::Removed(_)
+                | LinkError::Revoked(_)
+                | LinkError::NotEnrolled(_)
                 | LinkError::AnotherController { .. }
                 | LinkError::Kafka(kafka::Error::Login { .. } | kafka::Error::Authorization { .. }),
             ) => 77,

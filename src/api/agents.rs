@@ -15,6 +15,8 @@ pub enum AgentState {
     Silent,
     /// It has no session, or was not heard for 15 s. A session is not ended by it.
     Offline,
+    /// It was revoked, and is not let in before it gets a new secret. Only where agents are shown.
+    Revoked,
 }
 
 impl AgentState {
@@ -24,6 +26,7 @@ impl AgentState {
             Self::Online => "online",
             Self::Silent => "silent",
             Self::Offline => "offline",
+            Self::Revoked => "revoked",
         }
     }
 }

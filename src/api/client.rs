@@ -4,6 +4,7 @@
 //! the execution.
 
 mod access;
+mod enrol;
 mod exec;
 mod follow;
 mod jobs;

@@ -10,6 +10,11 @@
 //! | `GET /v1/agents/{name}` | – | [`Agent`] |
 //! | `POST /v1/agents` | [`AddAgent`] | [`AddedAgent`] |
 //! | `DELETE /v1/agents/{name}` | – | [`RemovedAgent`] |
+//! | `POST /v1/agents/{name}/rotate` | [`RotateAgent`](enrol::RotateAgent) | [`RotatedAgent`](enrol::RotatedAgent) |
+//! | `POST /v1/agents/{name}/revoke` | – | [`RevokedAgent`](enrol::RevokedAgent) |
+//! | `POST /v1/tokens` | [`CreateToken`](enrol::CreateToken) | [`CreatedToken`](enrol::CreatedToken) |
+//! | `GET /v1/tokens` | – | [`TokenList`](enrol::TokenList) |
+//! | `DELETE /v1/tokens/{id}` | – | [`Token`](enrol::Token) |
 //! | `POST /v1/agents/{name}/call` | any bytes | the same bytes, from the agent |
 //! | `GET /v1/agents/{name}/condition` | – | [`AgentCondition`], asked of the agent itself |
 //! | `POST /v1/agents/{name}/drain`, `…/resume` | [`AskedBy`](jobs::AskedBy) | [`Agent`] |
@@ -33,6 +38,7 @@
 pub mod access;
 pub mod agents;
 pub mod client;
+pub mod enrol;
 mod error;
 pub mod exec;
 pub mod frames;

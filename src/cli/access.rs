@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 
 use super::{
-    Failure, failure,
+    Failure,
     flags::ClientFlags,
     output::{self, Format},
     session::{self, Session},
@@ -15,7 +15,6 @@ use crate::{
     clock,
     config::Environment,
     id::AgentName,
-    private_file,
     selector::Selector,
 };
 
@@ -114,10 +113,7 @@ async fn add(request: AddAccess, out: Option<PathBuf>, session: Session) -> Resu
     let added = session.client.add_access(&request).await?;
     let name = &added.access.name;
     if let Some(path) = &out {
-        private_file::create(path, format!("{}\n", added.token).as_bytes()).map_err(|e| {
-            let again = format!("`rk access revoke {name}` and add it again");
-            Failure::new(failure::USAGE, format!("{e}; the token is lost: {again}"))
-        })?;
+        session::write_secret(path, &added.token, &format!("`rk access revoke {name}` and add it again"))?;
     }
     match session.format {
         Format::Json => output::print_json(&added)?,

@@ -9,6 +9,9 @@ use crate::{
     agent::{self, warden},
     config::Environment,
     health,
+    id::AgentName,
+    kafka::SharedCluster,
+    link::{Credential, JoinToken},
 };
 
 /// Run an agent.
@@ -39,7 +42,10 @@ pub async fn run(command: AgentCommand, environment: &Environment) -> Result<u8,
     let AgentCommand::Run(args) = command else { return warden() };
     let settings = args.flags.settings(environment)?;
     log::start(&settings, log::SERVICE)?;
-    let credential = Arc::new(settings.credential()?);
+    let entrance = match settings.join()? {
+        Some((token, name)) => Entrance::Join(token, name),
+        None => Entrance::Credential(Arc::new(settings.credential()?)),
+    };
     let mut config = settings.agent()?;
     config.warden = std::env::current_exe()
         .ok()
@@ -50,18 +56,35 @@ pub async fn run(command: AgentCommand, environment: &Environment) -> Result<u8,
         let health = Arc::new(config.health.clone());
         tokio::spawn(async move { health::serve(&listener, health).await });
     }
-    let cluster = kafka::cluster(&settings, "agent", credential.name.as_str())?;
-    let stops = service::stops(&settings)?;
-    output::say(&format!("rk: agent {} starts; state in {}", credential.name, config.data.display()));
-    agent::run(config, Arc::new(cluster), credential, stops).await?;
+    let name = match &entrance {
+        Entrance::Join(_, name) => name.clone(),
+        Entrance::Credential(credential) => credential.name.clone(),
+    };
+    let cluster: SharedCluster = Arc::new(kafka::cluster(&settings, "agent", name.as_str())?);
+    let mut stops = service::stops(&settings)?;
+    output::say(&format!("rk: agent {name} starts; state in {}", config.data.display()));
+    let credential = match entrance {
+        Entrance::Credential(credential) => credential,
+        Entrance::Join(token, name) => match agent::join(&config, &cluster, &token, &name, &mut stops).await? {
+            Some(credential) => credential,
+            None => return Ok(0),
+        },
+    };
+    agent::run(config, cluster, credential, stops).await?;
     Ok(0)
+}
+
+/// How the agent gets in.
+enum Entrance {
+    Join(JoinToken, AgentName),
+    Credential(Arc<Credential>),
 }
 
 impl From<agent::Error> for Failure {
     fn from(e: agent::Error) -> Self {
         match e {
             agent::Error::Link(e) => e.into(),
-            agent::Error::Data { .. } => Self::new(e.exit_code(), e.to_string()),
+            agent::Error::Data { .. } | agent::Error::Private(_) => Self::new(e.exit_code(), e.to_string()),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `rk agents`: the registry of the controller.
 
+mod rotate;
+
 use std::{io::Write, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
 use super::{
-    Failure, failure,
+    Failure,
     flags::ClientFlags,
     output::{self, Format},
     session::{self, Session},
@@ -15,11 +17,10 @@ use crate::{
     api::{AddAgent, AddedAgent, Agent, jobs::AskedBy},
     config::{Environment, Settings, keys},
     id::AgentName,
-    private_file,
     selector::{self, Selector},
 };
 
-/// List, add, drain and remove agents.
+/// List, add, drain, rotate, revoke and remove agents.
 #[derive(Debug, Subcommand)]
 pub enum AgentsCommand {
     /// List agents
@@ -33,6 +34,10 @@ pub enum AgentsCommand {
     Drain(NameArgs),
     /// Give a drained agent jobs again
     Resume(NameArgs),
+    /// Give an agent a new secret
+    Rotate(rotate::RotateArgs),
+    /// End an agent's session, and let it in no more before it is rotated
+    Revoke(NameArgs),
     /// Remove an agent and end its session
     #[command(visible_alias = "remove")]
     Rm(NameArgs),
@@ -85,6 +90,8 @@ pub async fn run(command: AgentsCommand, environment: &Environment) -> Result<u8
         AgentsCommand::Show(args) => show(&args.name, session::open(args.flags, environment)?).await?,
         AgentsCommand::Drain(args) => drain(&args.name, true, session::open(args.flags, environment)?).await?,
         AgentsCommand::Resume(args) => drain(&args.name, false, session::open(args.flags, environment)?).await?,
+        AgentsCommand::Rotate(args) => rotate::run(args, environment).await?,
+        AgentsCommand::Revoke(args) => rotate::revoke(&args.name, session::open(args.flags, environment)?).await?,
         AgentsCommand::Rm(args) => remove(&args.name, session::open(args.flags, environment)?).await?,
     }
     Ok(0)
@@ -196,11 +203,7 @@ async fn add(request: AddAgent, out: Option<PathBuf>, session: Session) -> Resul
     let added = session.client.add_agent(&request).await?;
     let source = match &out {
         Some(path) => {
-            private_file::create(path, format!("{}\n", added.credential).as_bytes()).map_err(|e| {
-                let again = format!("`rk agents rm {}` and add it again", added.name);
-                Failure::new(failure::USAGE, format!("{e}; the credential is lost: {again}"))
-            })?;
-            format!("file:{}", path.display())
+            session::write_secret(path, &added.credential, &format!("`rk agents rm {}` and add it again", added.name))?
         }
         None => "file:CREDENTIAL".to_owned(),
     };
@@ -216,16 +219,18 @@ async fn add(request: AddAgent, out: Option<PathBuf>, session: Session) -> Resul
     Ok(())
 }
 
+/// The flags that tell an agent where the topics are, beyond the defaults.
+pub fn place(prefix: &str, partitions: u32) -> String {
+    let prefix = if prefix == "rk" { String::new() } else { format!(" --prefix {prefix}") };
+    let partitions = if partitions == 8 { String::new() } else { format!(" --partitions {partitions}") };
+    prefix + &partitions
+}
+
 /// Tells how the agent is started.
 fn launch_line(added: &AddedAgent, source: &str, settings: &Settings) {
     let brokers = settings.environment().setting(&keys::BROKERS).unwrap_or("HOST:PORT").to_owned();
     let mut line = format!("rk agent run --brokers {brokers} --credential {source}");
-    if added.prefix != "rk" {
-        line += &format!(" --prefix {}", added.prefix);
-    }
-    if added.partitions != 8 {
-        line += &format!(" --partitions {}", added.partitions);
-    }
+    line += &place(&added.prefix, added.partitions);
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "rk: agent {} is known; start it on its machine with\n  {line}", added.name);
     if source == "file:CREDENTIAL" {

@@ -17,9 +17,11 @@ impl From<LinkError> for Failure {
         let code = match &e {
             LinkError::Kafka(e) => return e.clone().into(),
             LinkError::NoAnswer(_) | LinkError::Ended(_) => failure::UNREACHABLE,
-            LinkError::UnknownAgent(_) | LinkError::Removed(_) | LinkError::AnotherController { .. } => {
-                failure::REFUSED
-            }
+            LinkError::UnknownAgent(_)
+            | LinkError::Removed(_)
+            | LinkError::Revoked(_)
+            | LinkError::NotEnrolled(_)
+            | LinkError::AnotherController { .. } => failure::REFUSED,
             LinkError::Superseded(_) => failure::SUPERSEDED,
             LinkError::Version(_) => failure::TOO_OLD,
         };

@@ -32,6 +32,7 @@ mod service;
 mod session;
 mod status;
 mod submitter;
+mod tokens;
 #[cfg(any(feature = "agent", feature = "controller"))]
 mod topics;
 mod values;
@@ -78,12 +79,15 @@ enum Command {
     #[cfg(feature = "agent")]
     #[command(subcommand)]
     Agent(agent::AgentCommand),
-    /// List, add, drain and remove agents
+    /// List, add, drain, rotate, revoke and remove agents
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
     /// Let others ask the controller, within limits
     #[command(subcommand)]
     Access(access::AccessCommand),
+    /// Make, list and revoke join tokens, with which agents enrol themselves
+    #[command(subcommand)]
+    Tokens(tokens::TokensCommand),
     Exec(exec::ExecArgs),
     // Its arguments are many.
     Run(Box<run::RunArgs>),
@@ -171,6 +175,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Agent(command) => agent::run(command, environment).await,
         Command::Agents(command) => agents::run(command, environment).await,
         Command::Access(command) => access::run(command, environment).await,
+        Command::Tokens(command) => tokens::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
         Command::Run(args) => self::run::run(*args, environment).await,
         Command::Jobs(command) => jobs::run(command, environment).await,

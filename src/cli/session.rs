@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{Failure, client, flags::ClientFlags, log, output::Format};
+use super::{Failure, client, failure, flags::ClientFlags, log, output::Format};
 use crate::{
     api::Client,
     config::{Environment, Settings, keys},
+    private_file,
 };
 
 /// A client, and how its answers are shown.
@@ -33,4 +34,11 @@ pub fn refuse_existing(out: Option<&Path>) -> Result<(), Failure> {
         }
         None => Ok(()),
     }
+}
+
+/// Writes what can't be had again to a new private file, and returns how settings name it. `again` tells how to get another.
+pub fn write_secret(path: &Path, secret: &str, again: &str) -> Result<String, Failure> {
+    private_file::create(path, format!("{secret}\n").as_bytes())
+        .map_err(|e| Failure::new(failure::USAGE, format!("{e}; what it was to hold is lost: {again}")))?;
+    Ok(format!("file:{}", path.display()))
 }

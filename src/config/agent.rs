@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::{Error, Settings, keys};
 use crate::{
     agent::{
-        Config,
+        self, Config,
         policy::{InvalidPattern, Policy},
     },
-    link::Credential,
+    id::AgentName,
+    link::{Credential, JoinToken},
     selector::{self, Labels},
 };
 
@@ -16,11 +17,34 @@ impl Settings {
     /// Who the agent is.
     pub fn credential(&self) -> Result<Credential, Error> {
         let text = self.secret(&keys::CREDENTIAL)?.ok_or_else(|| {
-            self.missing(&keys::CREDENTIAL, "an agent needs its credential, which `rk agents add NAME` prints")
+            let cure = "an agent needs its credential, which `rk agents add NAME` prints, or --join with a token";
+            self.missing(&keys::CREDENTIAL, cure)
         })?;
         text.expose()
             .parse()
             .map_err(|e| Error::Value { origin: self.origin(&keys::CREDENTIAL), problem: format!("{e}") })
+    }
+
+    /// The join token by which the agent gets a credential, and the name that it wishes for.
+    pub fn join(&self) -> Result<Option<(JoinToken, AgentName)>, Error> {
+        let name = self.parse::<AgentName>(&keys::NAME)?;
+        let refused = |key, problem: String| Err(Error::Value { origin: self.origin(key), problem });
+        let Some(text) = self.secret(&keys::JOIN)? else {
+            return match name {
+                Some(_) => refused(&keys::NAME, "it is for --join; a credential has a name in it".to_owned()),
+                None => Ok(None),
+            };
+        };
+        if self.secret(&keys::CREDENTIAL)?.is_some() {
+            return refused(&keys::JOIN, "there is a credential as well; give one of the two".to_owned());
+        }
+        let token = text
+            .expose()
+            .parse()
+            .map_err(|e| Error::Value { origin: self.origin(&keys::JOIN), problem: format!("{e}") })?;
+        let name = name.or_else(agent::default_name);
+        let name = name.ok_or_else(|| self.missing(&keys::NAME, "the host's name is no name of an agent"))?;
+        Ok(Some((token, name)))
     }
 
     /// The agent's settings.

@@ -227,6 +227,10 @@ keys! {
 
     /// Who the agent is.
     CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
+    /// How an agent whose name is not known ahead comes to a credential.
+    JOIN = agent("join", "SOURCE").help("A join token that `rk tokens create` printed, where there is no credential");
+    /// Under which name it wishes to be known.
+    NAME = agent("name", "NAME").help("With --join: the agent's name [default: that of the host]");
     /// What the agent says of itself.
     LABEL = agent("label", "KEY=VALUE,…").many().help("Labels besides os, arch and hostname; may be repeated");
     /// Nothing is run.

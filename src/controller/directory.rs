@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{Agent, AgentState},
     id::AgentName,
-    link::{Roster, SecretHash},
+    link::{Dismissal, SecretHash},
     selector::Selector,
 };
 
@@ -36,6 +36,8 @@ struct State {
 struct Live {
     number: SessionNumber,
     peer: Arc<dyn Peer>,
+    /// By which secret the agent could come back: that of its authentication, or a newer one that it took since.
+    secret: SecretHash,
 }
 
 /// What a look at one agent's session says.
@@ -64,18 +66,21 @@ impl Directory {
         self.write().registry = Registry::default();
     }
 
-    /// Applies an event of the journal; a removed agent's session ends.
+    /// Applies an event of the journal; a removed or revoked agent's session ends.
     pub fn fold(&self, event: Event) {
-        let removed = match &event {
-            Event::AgentRemoved { name } => Some(name.clone()),
-            Event::AgentAdded { .. } | Event::Scheduler(_) | Event::Access(_) => None,
+        let gone = match &event {
+            Event::AgentRemoved { name } | Event::AgentRevoked { name } => Some(name.clone()),
+            _ => None,
         };
         let mut state = self.write();
-        if let Change::Removed(_) = state.registry.fold(event)
-            && let Some(live) = removed.and_then(|name| state.sessions.remove(&name))
-        {
+        let why = match state.registry.fold(event) {
+            Change::Removed(_) => Dismissal::Removed,
+            Change::Revoked(_) => Dismissal::Revoked,
+            Change::Added | Change::Nothing => return,
+        };
+        if let Some(live) = gone.and_then(|name| state.sessions.remove(&name)) {
             drop(state);
-            live.peer.close_removed();
+            live.peer.dismiss(why);
         }
     }
 
@@ -87,12 +92,13 @@ impl Directory {
             state.last += 1;
             let number = state.last;
             if !state.registry.handle_session(now, &name, number, partition, peer.profile()) {
+                // It was removed or revoked between its authentication and now.
+                let revoked = state.registry.is_revoked(&name);
                 drop(state);
-                // It was removed between its authentication and now.
-                peer.close_removed();
+                peer.dismiss(if revoked { Dismissal::Revoked } else { Dismissal::Removed });
                 return;
             }
-            state.sessions.insert(name.clone(), Live { number, peer: peer.clone() });
+            state.sessions.insert(name.clone(), Live { number, peer: peer.clone(), secret: peer.secret() });
             number
         };
         tracing::info!(agent = %name, "online");
@@ -118,15 +124,40 @@ impl Directory {
         newest
     }
 
-    /// Looks at probes and sessions; about once a second.
-    pub fn look(&self, endpoints: &dyn Endpoints, partitions: u32) {
+    /// Looks at probes and sessions; about once a second. Sessions whose secret is void at `now_ms`, in milliseconds since
+    /// 1970, end.
+    pub fn look(&self, endpoints: &dyn Endpoints, partitions: u32, now_ms: u64) {
         let now = self.now();
         let ages: Vec<Duration> = (0..partitions).map(|partition| endpoints.probe_age(partition)).collect();
         let mut state = self.write();
         let State { registry, sessions, .. } = &mut *state;
         registry.handle_probes(now, ages);
-        for (name, live) in sessions {
+        for (name, live) in &*sessions {
             registry.handle_heard(now, name, live.number, live.peer.heard());
+        }
+        let is_void = |name, live: &Live| {
+            let secrets = registry.secrets(now_ms, name);
+            secrets.is_none_or(|secrets| secrets.find(|hash| *hash == live.secret).is_none())
+        };
+        let void = sessions.iter().filter(|(name, live)| is_void(name, live)).map(|(_, live)| live.peer.clone());
+        let void: Vec<_> = void.collect();
+        drop(state);
+        for peer in void {
+            tracing::info!(agent = %peer.name(), "the secret of its session is void");
+            peer.dismiss(Dismissal::SecretVoid);
+        }
+    }
+
+    /// The agent's session and the secret by which it could come back.
+    pub fn live(&self, name: &AgentName) -> Option<(Arc<dyn Peer>, SecretHash)> {
+        self.read().sessions.get(name).map(|live| (live.peer.clone(), live.secret))
+    }
+
+    /// The agent behind `peer` took a new secret.
+    pub fn took(&self, peer: &Arc<dyn Peer>, secret: SecretHash) {
+        let mut state = self.write();
+        if let Some(live) = state.sessions.get_mut(peer.name()).filter(|live| Arc::ptr_eq(&live.peer, peer)) {
+            live.secret = secret;
         }
     }
 
@@ -177,15 +208,5 @@ impl State {
             .get(&agent.name)
             .map(|live| live.peer.round_trip().as_micros().try_into().unwrap_or(u64::MAX));
         agent
-    }
-}
-
-impl Roster for Directory {
-    fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
-        self.ask(|registry| registry.secret_hash(name))
-    }
-
-    fn is_removed(&self, name: &AgentName) -> bool {
-        self.ask(|registry| registry.is_removed(name))
     }
 }

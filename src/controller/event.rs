@@ -8,7 +8,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{access, scheduler};
-use crate::{id::AgentName, link::SecretHash, selector::Labels, versioned};
+use crate::{
+    id::AgentName,
+    link::{Enrolment, SecretHash, TokenId},
+    selector::Labels,
+    versioned,
+};
 
 const VERSION: u8 = 1;
 
@@ -31,8 +36,82 @@ pub enum Event {
     },
     /// Of jobs, or of agents as those who get them.
     Scheduler(scheduler::Event),
-    /// Of who may ask.
+    /// An agent got a new secret, and is not revoked any more. Without effect if there is none.
+    AgentRotated {
+        /// Its name.
+        name: AgentName,
+        /// The hash of the new secret.
+        secret: SecretHash,
+        /// The secret that is valid too, and until when in milliseconds since 1970.
+        kept: Option<(SecretHash, u64)>,
+    },
+    /// The agent has its newest secret, if that has this hash: the one before is void.
+    AgentSecretRetired {
+        /// Its name.
+        name: AgentName,
+        /// The hash of the newest secret.
+        secret: SecretHash,
+    },
+    /// An agent may not connect before it gets a new secret, and is told so when it tries.
+    AgentRevoked {
+        /// Its name.
+        name: AgentName,
+    },
+    /// There is a join token.
+    TokenCreated {
+        /// Its id.
+        id: TokenId,
+        /// All about it.
+        token: Token,
+    },
+    /// A join token may not be used any more.
+    TokenRevoked {
+        /// Its id.
+        id: TokenId,
+    },
+    /// An agent enrolled, or the same one asked again. Without effect if the token does not allow it.
+    TokenUsed {
+        /// By which token.
+        token: TokenId,
+        /// Who asked.
+        enrolment: Enrolment,
+        /// Under which name.
+        name: AgentName,
+        /// The hash of the secret that it is given.
+        secret: SecretHash,
+    },
+    /// In snapshots: who enrolled an agent that was added before, and may ask again.
+    AgentEnrolled {
+        /// Its name.
+        name: AgentName,
+        /// By which token.
+        token: TokenId,
+        /// Who asked.
+        enrolment: Enrolment,
+    },
+    /// Of who may ask the API.
     Access(access::Event),
+}
+
+/// A join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The hash of its secret.
+    pub secret: SecretHash,
+    /// How many agents it may enrol.
+    pub uses: u32,
+    /// How many it has.
+    pub used: u32,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it expires, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// The labels that its agents get.
+    pub labels: Labels,
+    /// What the names of its agents begin with.
+    pub name_prefix: String,
+    /// Whether it was revoked.
+    pub revoked: bool,
 }
 
 /// The payload is no event that this program knows.
@@ -69,6 +148,18 @@ mod tests {
         ];
         let labels = [("zone".to_owned(), "a".to_owned())].into();
         let name: AgentName = "b7".parse().expect("name");
+        let token = Token {
+            secret,
+            uses: 3,
+            used: 1,
+            created_ms: 5,
+            expires_ms: 300,
+            labels: [("k".to_owned(), "v".to_owned())].into(),
+            name_prefix: "b".to_owned(),
+            revoked: true,
+        };
+        let (id, enrolment) = (TokenId([9; 8]), Enrolment([8; 16]));
+        let b7 = [2, b'b', b'7'];
         vec![
             (
                 Event::AgentAdded { name: name.clone(), secret, labels },
@@ -77,7 +168,27 @@ mod tests {
             (Event::AgentRemoved { name: name.clone() }, vec![1, 1, 2, b'b', b'7']),
             // What is in it has a test of its own.
             (Event::Scheduler(scheduler::Event::AgentResumed { name: name.clone() }), vec![1, 2, 2, 2, b'b', b'7']),
-            (Event::Access(access::Event::Revoked { name }), vec![1, 3, 1, 2, b'b', b'7']),
+            (
+                Event::AgentRotated { name: name.clone(), secret, kept: Some((secret, 300)) },
+                [&[1, 3][..], &b7, &hash, &[1], &hash, &[0xac, 2]].concat(),
+            ),
+            (Event::AgentRotated { name: name.clone(), secret, kept: None }, [&[1, 3][..], &b7, &hash, &[0]].concat()),
+            (Event::AgentSecretRetired { name: name.clone(), secret }, [&[1, 4][..], &b7, &hash].concat()),
+            (Event::AgentRevoked { name: name.clone() }, [&[1, 5][..], &b7].concat()),
+            (
+                Event::TokenCreated { id, token },
+                [&[1, 6][..], &[9; 8], &hash, &[3, 1, 5, 0xac, 2, 1, 1, b'k', 1, b'v', 1, b'b', 1]].concat(),
+            ),
+            (Event::TokenRevoked { id }, [&[1, 7][..], &[9; 8]].concat()),
+            (
+                Event::TokenUsed { token: id, enrolment, name: name.clone(), secret },
+                [&[1, 8][..], &[9; 8], &[8; 16], &b7, &hash].concat(),
+            ),
+            (
+                Event::AgentEnrolled { name: name.clone(), token: id, enrolment },
+                [&[1, 9][..], &b7, &[9; 8], &[8; 16]].concat(),
+            ),
+            (Event::Access(access::Event::Revoked { name }), vec![1, 10, 1, 2, b'b', b'7']),
         ]
     }
 

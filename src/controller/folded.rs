@@ -32,6 +32,12 @@ impl Folded {
         match event {
             Event::Access(event) => self.tokens.write().expect("no holder panics").fold(&event),
             event => {
+                let admitted = self
+                    .directory
+                    .ask(|registry| registry.admits(&event).map(|(name, labels)| (name.clone(), labels.clone())));
+                if let Some((name, labels)) = admitted {
+                    self.jobs.fold_agent(&name, &labels);
+                }
                 self.jobs.fold(&event);
                 self.directory.fold(event);
             }

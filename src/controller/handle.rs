@@ -1,8 +1,9 @@
 //! What can be asked of a running controller: the one face that HTTP, benches and tests use.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     pub(super) audit: Audit,
     /// Requests with a wrong token.
     pub(super) unauthorized: AtomicU64,
+    /// Agents that are being given a new secret.
+    pub(super) rotating: Mutex<BTreeSet<AgentName>>,
 }
 
 /// How far the controller is on its way out.
@@ -292,7 +295,7 @@ impl Handle {
         &self.0
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.0.link.connect_timeout
     }
 }

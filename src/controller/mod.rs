@@ -13,6 +13,7 @@ mod attend;
 mod audit;
 mod call;
 mod directory;
+mod enrol;
 pub mod event;
 mod exec;
 mod files;
@@ -46,7 +47,7 @@ use tokio::{
 };
 
 use crate::{
-    health,
+    clock, health,
     journal::{self, Journal, StateKey},
     kafka::SharedCluster,
     link::{self, Identity, LinkError, Listener, Session},
@@ -56,6 +57,7 @@ use crate::{
 };
 use audit::Audit;
 use directory::Directory;
+use enrol::Door;
 pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
 use folded::Folded;
@@ -210,8 +212,8 @@ async fn start_with(
 ) -> Result<Controller, Error> {
     let link = {
         let (cluster, identity, config) = (cluster.clone(), identity.clone(), config.link.clone());
-        async move |epoch, directory: Arc<Directory>| {
-            let (listener, sessions) = Listener::open(cluster, config, identity, epoch, directory).await?;
+        async move |epoch, door: Arc<Door>| {
+            let (listener, sessions) = Listener::open(cluster, config, identity, epoch, door).await?;
             Ok((Arc::new(listener) as Arc<dyn Endpoints>, sessions))
         }
     };
@@ -228,7 +230,7 @@ async fn start_on<P, L>(
 ) -> Result<Controller, Error>
 where
     P: Peer,
-    L: AsyncFnOnce(u32, Arc<Directory>) -> Result<(Arc<dyn Endpoints>, mpsc::Receiver<P>), LinkError>,
+    L: AsyncFnOnce(u32, Arc<Door>) -> Result<(Arc<dyn Endpoints>, mpsc::Receiver<P>), LinkError>,
 {
     let seen = if config.accept_rollback || legacy.is_some() { None } else { files::read_witness(&config.data)? };
     let key = StateKey::new(identity.derive("journal"));
@@ -254,7 +256,8 @@ where
         }
     };
     files::write_witness(&config.data, &store.journal().head())?;
-    let (endpoints, sessions) = link(epoch, directory.clone()).await?;
+    let (endpoints, sessions) =
+        link(epoch, Arc::new(Door::new(directory.clone(), store.clone(), identity.fingerprint()))).await?;
     tracing::info!(epoch, fingerprint = %identity.fingerprint(), "took over");
     jobs.lead(|name| endpoints.partition_of(name));
     let handle = Handle::new(Shared {
@@ -273,6 +276,7 @@ where
         budget: Budget::new(OUTPUT_BUDGET),
         audit: Audit::open(&config.data)?,
         unauthorized: AtomicU64::new(0),
+        rotating: Default::default(),
     });
     look(handle.shared());
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));
@@ -434,7 +438,7 @@ async fn attend(handle: Handle, data: PathBuf) {
 
 /// Looks which sessions and partitions work.
 fn look(shared: &Shared) {
-    shared.directory.look(&*shared.endpoints, shared.link.partitions);
+    shared.directory.look(&*shared.endpoints, shared.link.partitions, clock::unix_ms());
     let now = shared.directory.now();
     let (states, down) = shared.directory.ask(|registry| (registry.states(), registry.unreachable_partitions(now)));
     shared.jobs.look(&states, (0..shared.link.partitions).map(|partition| !down.contains(&partition)));

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     id::AgentName,
-    link::{Lane, LinkError, Listener, Profile, SendStream, Session},
+    link::{Dismissal, Lane, LinkError, Listener, Profile, SecretHash, SendStream, Session},
     protocol::CANCELLED,
 };
 
@@ -46,8 +46,10 @@ pub trait Peer: Send + Sync + 'static {
     fn closed(&self) -> BoxFuture<'_, LinkError>;
     /// Whether it has ended.
     fn is_closed(&self) -> bool;
-    /// Ends it because the agent was removed.
-    fn close_removed(&self);
+    /// Ends it because the agent may not have it any more.
+    fn dismiss(&self, why: Dismissal);
+    /// The hash of the secret by which the agent authenticated.
+    fn secret(&self) -> SecretHash;
     /// How long a round trip takes.
     fn round_trip(&self) -> Duration;
 }
@@ -80,8 +82,12 @@ impl Peer for Session {
         Session::is_closed(self)
     }
 
-    fn close_removed(&self) {
-        Session::close_removed(self);
+    fn dismiss(&self, why: Dismissal) {
+        Session::dismiss(self, why);
+    }
+
+    fn secret(&self) -> SecretHash {
+        Session::secret(self)
     }
 
     fn round_trip(&self) -> Duration {

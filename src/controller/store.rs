@@ -100,8 +100,8 @@ impl Store {
         }
         self.commit(Event::AgentAdded { name: name.clone(), secret, labels }).await?;
         // Of two that were under way at once, the first in the journal won.
-        match self.state.directory.ask(|registry| registry.secret_hash(name)) {
-            Some(stored) if stored == secret => Ok(()),
+        match self.state.directory.ask(|registry| registry.secrets(0, name)) {
+            Some(stored) if stored.newest == secret => Ok(()),
             _ => Err(exists()),
         }
     }

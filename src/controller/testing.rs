@@ -27,7 +27,7 @@ use crate::{
     id::AgentName,
     job::JobId,
     kafka::memory::MemoryCluster,
-    link::{self, Identity, Lane, LinkError, Profile},
+    link::{self, Dismissal, Identity, Lane, LinkError, Profile, SecretHash},
     protocol::{
         Open,
         exec::{Channel, Event, Start, Steer},
@@ -126,7 +126,8 @@ impl World {
 
     /// Gives an agent a session.
     pub async fn connect(&self, text: &str) -> FakeAgent {
-        let (session, agent) = FakeSession::new(name(text));
+        let secrets = self.handle.shared().directory.ask(|registry| registry.secrets(0, &name(text)));
+        let (session, agent) = FakeSession::new(name(text), secrets.expect("added").newest);
         self.sessions.send(session).await.expect("taken");
         soon(async {
             while self.handle.session(&name(text)).is_err() {
@@ -179,7 +180,8 @@ pub struct FakeSession {
     name: AgentName,
     streams: mpsc::Sender<FakeStream>,
     ended: watch::Receiver<Option<LinkError>>,
-    removed: watch::Sender<bool>,
+    dismissed: watch::Sender<Option<Dismissal>>,
+    secret: SecretHash,
 }
 
 /// The agent's side of a session.
@@ -188,7 +190,7 @@ pub struct FakeAgent {
     /// The stream about jobs, once it came.
     jobs: Option<FakeStream>,
     ended: watch::Sender<Option<LinkError>>,
-    pub removed: watch::Receiver<bool>,
+    pub dismissed: watch::Receiver<Option<Dismissal>>,
 }
 
 /// The agent's side of a stream.
@@ -208,13 +210,13 @@ struct FakeWriter {
 }
 
 impl FakeSession {
-    fn new(name: AgentName) -> (Self, FakeAgent) {
+    fn new(name: AgentName, secret: SecretHash) -> (Self, FakeAgent) {
         let (streams, streams_in) = mpsc::channel(16);
         let (end, ended) = watch::channel(None);
-        let (remove, removed) = watch::channel(false);
+        let (dismiss, dismissed) = watch::channel(None);
         (
-            Self { name, streams, ended, removed: remove },
-            FakeAgent { streams: streams_in, jobs: None, ended: end, removed },
+            Self { name, streams, ended, dismissed: dismiss, secret },
+            FakeAgent { streams: streams_in, jobs: None, ended: end, dismissed },
         )
     }
 }
@@ -259,8 +261,12 @@ impl Peer for FakeSession {
         self.ended.borrow().is_some() || self.ended.has_changed().is_err()
     }
 
-    fn close_removed(&self) {
-        self.removed.send_replace(true);
+    fn dismiss(&self, why: Dismissal) {
+        self.dismissed.send_replace(Some(why));
+    }
+
+    fn secret(&self) -> SecretHash {
+        self.secret
     }
 
     fn round_trip(&self) -> Duration {

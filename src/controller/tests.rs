@@ -2,6 +2,7 @@
 
 mod access;
 mod allowance;
+mod enrol;
 mod exec;
 mod flow;
 mod http;

@@ -3,9 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use quinn::{Connection, Endpoint, Incoming};
+use serde::Serialize;
 
 use super::{
-    Lane, SecretHash,
+    EnrolRefusal, EnrolRequest, Lane, SecretHash, TokenId,
+    caller::Caller,
+    enrol::{Answer, Ask},
     hello::{Hello, Refusal, ToAgent, close},
     listener::Shared,
     packet::Incarnation,
@@ -21,11 +24,11 @@ const REFUSAL: Duration = Duration::from_secs(3);
 pub async fn serve(shared: Arc<Shared>, endpoint: Endpoint, route: Arc<Route>) {
     let Route::Down(down) = &*route else { return };
     while let Some(incoming) = endpoint.accept().await {
-        let Some((name, incarnation)) = down.peer(incoming.remote_address()) else {
+        let Some((caller, incarnation)) = down.peer(incoming.remote_address()) else {
             incoming.ignore();
             continue;
         };
-        if !shared.begin(&name, down.lane, incarnation) {
+        if !shared.begin(&caller, down.lane, incarnation) {
             // Never `refuse`, which answers: the agent's next try finds a free place.
             incoming.ignore();
             continue;
@@ -35,12 +38,18 @@ pub async fn serve(shared: Arc<Shared>, endpoint: Endpoint, route: Arc<Route>) {
             let shared = shared.clone();
             async move {
                 let limit = shared.config.connect_timeout;
-                let entered = tokio::time::timeout(limit, enter(&shared, incoming, &name, incarnation, lane)).await;
-                shared.end(&name, lane, incarnation);
+                let entered = tokio::time::timeout(limit, async {
+                    match &caller {
+                        Caller::Agent(name) => enter(&shared, incoming, name, incarnation, lane).await,
+                        Caller::Token(id) => enrol(&shared, incoming, *id).await,
+                    }
+                });
+                let entered = entered.await;
+                shared.end(&caller, lane, incarnation);
                 match entered {
                     Ok(Ok(())) => {}
-                    Ok(Err(reason)) => tracing::info!(agent = %name, ?lane, reason, "connection was not let in"),
-                    Err(_) => tracing::debug!(agent = %name, ?lane, "handshake took too long"),
+                    Ok(Err(reason)) => tracing::info!(agent = %caller, ?lane, reason, "connection was not let in"),
+                    Err(_) => tracing::debug!(agent = %caller, ?lane, "handshake took too long"),
                 }
             }
         };
@@ -58,16 +67,13 @@ async fn enter(
     let connection = incoming.await.map_err(|e| e.to_string())?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|e| e.to_string())?;
     let hello: Hello = frame::read(&mut recv).await.map_err(|e| e.to_string())?;
-    if let Err(refusal) = judge(shared, &hello, name, lane) {
-        let said = async {
-            frame::write(&mut send, &ToAgent::Refused(refusal)).await.ok();
-            send.finish().ok();
-            connection.closed().await;
-        };
-        let _ = tokio::time::timeout(REFUSAL, said).await;
-        connection.close(close::REFUSED, b"refused");
-        return Err(format!("refused: {refusal:?}"));
-    }
+    let secret = match judge(shared, &hello, name, lane) {
+        Ok(secret) => secret,
+        Err(refusal) => {
+            last_words(&connection, send, &ToAgent::Refused(refusal)).await;
+            return Err(format!("refused: {refusal:?}"));
+        }
+    };
     if !shared.gate.authenticated(name, incarnation) {
         connection.close(close::SUPERSEDED, b"a newer process runs under this name");
         return Err("superseded".to_owned());
@@ -76,7 +82,7 @@ async fn enter(
     frame::write(&mut send, &welcome).await.map_err(|e| e.to_string())?;
     match lane {
         Lane::Control => {
-            let session = Session::new(shared, name.clone(), incarnation, hello, connection, send);
+            let session = Session::new(shared, name.clone(), incarnation, hello, secret, connection, send);
             if !shared.enter(&session) {
                 return Err("overtaken by a later connection of the same process".to_owned());
             }
@@ -87,11 +93,49 @@ async fn enter(
     }
 }
 
-/// Whether an agent that showed this may come in.
-fn judge(shared: &Shared, hello: &Hello, name: &AgentName, lane: Lane) -> Result<(), Refusal> {
-    let known = shared.gate.secret_hash(&hello.name);
+/// Says why not, and gives the peer time to read it.
+async fn last_words(connection: &Connection, mut send: quinn::SendStream, words: &impl Serialize) {
+    let said = async {
+        frame::write(&mut send, words).await.ok();
+        send.finish().ok();
+        connection.closed().await;
+    };
+    let _ = tokio::time::timeout(REFUSAL, said).await;
+    connection.close(close::REFUSED, b"refused");
+}
+
+/// Answers who holds a join token.
+async fn enrol(shared: &Arc<Shared>, incoming: Incoming, id: TokenId) -> Result<(), String> {
+    let connection = incoming.await.map_err(|e| e.to_string())?;
+    let (send, mut recv) = connection.accept_bi().await.map_err(|e| e.to_string())?;
+    let Ask::Credential { token, secret, enrolment, name } = frame::read(&mut recv).await.map_err(|e| e.to_string())?;
+    let roster = shared.gate.roster();
+    // The routing hint of the record and the token that authenticates must be the same.
+    let known = token == id && roster.token_hash(id).is_some_and(|hash| hash == SecretHash::of(&secret));
+    let answer = match known {
+        true => roster.enrol(EnrolRequest { token, enrolment, name }).await,
+        false => Err(EnrolRefusal::Unknown),
+    };
+    match answer {
+        Ok(credential) => {
+            let (secret, controller) = (*credential.secret.expose(), credential.controller);
+            last_words(&connection, send, &Answer::Credential { secret, controller }).await;
+            Ok(())
+        }
+        Err(refusal) => {
+            let reason = format!("refused: {refusal:?}");
+            last_words(&connection, send, &Answer::Refused(refusal)).await;
+            Err(reason)
+        }
+    }
+}
+
+/// Whether an agent that showed this may come in, and the hash of what it showed.
+fn judge(shared: &Shared, hello: &Hello, name: &AgentName, lane: Lane) -> Result<SecretHash, Refusal> {
+    let shown = SecretHash::of(&hello.secret);
+    let known = shared.gate.roster().secrets(&hello.name).and_then(|secrets| secrets.find(|hash| *hash == shown));
     // The routing hint of the record and the name that authenticates must be the same.
-    if hello.name != *name || hello.lane != lane || known != Some(SecretHash::of(&hello.secret)) {
+    if hello.name != *name || hello.lane != lane || known.is_none() {
         return Err(Refusal::Unknown);
     }
     if hello.epoch > shared.epoch {
@@ -100,7 +144,10 @@ fn judge(shared: &Shared, hello: &Hello, name: &AgentName, lane: Lane) -> Result
     if shared.gate.roster().is_removed(name) {
         return Err(Refusal::Removed);
     }
-    Ok(())
+    if shared.gate.roster().is_revoked(name) {
+        return Err(Refusal::Revoked);
+    }
+    Ok(shown)
 }
 
 fn attach(

@@ -17,12 +17,18 @@ pub enum LinkError {
     NoAnswer(std::time::Duration),
     /// The controller does not know this agent, or the secret is another one. Trying again is useless.
     #[error(
-        "the controller does not know agent {0} with this secret; `rk agents add {0}` on the controller's side prints a new credential"
+        "the controller does not know agent {0} with this secret; `rk agents add {0}` or `rk agents rotate {0}` on the controller's side prints a new credential"
     )]
     UnknownAgent(String),
     /// The agent was removed. Trying again is useless.
     #[error("agent {0} was removed from the controller; `rk agents add {0}` admits it again with a new credential")]
     Removed(String),
+    /// Its secret was revoked. Trying again is useless.
+    #[error("agent {0} was revoked; `rk agents rotate {0}` on the controller's side prints a new credential")]
+    Revoked(String),
+    /// The join token or the name was refused; the text says why, with the cure. Trying again is useless.
+    #[error("{0}")]
+    NotEnrolled(String),
     /// A controller with another key answers. Trying again is useless.
     #[error(
         "a controller with another key answers on this cluster: the credential pins {expected}, the controller has {found}; \

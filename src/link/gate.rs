@@ -10,10 +10,12 @@ use std::{
     },
 };
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    Lane, Layout, SecretHash,
+    Credential, EnrolRefusal, EnrolRequest, Lane, Layout, SecretHash, TokenId,
+    caller::Caller,
     notice::Reason,
     packet::{self, Header, Incarnation, Kind, MAC},
     proof,
@@ -21,11 +23,33 @@ use super::{
 };
 use crate::id::AgentName;
 
-/// Who may connect. Called for each record: fast, no waiting.
+/// The hashes of the secrets by which an agent authenticates now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secrets {
+    /// Of the newest.
+    pub newest: SecretHash,
+    /// Of the one before, while it is still valid.
+    pub older: Option<SecretHash>,
+}
+
+impl From<SecretHash> for Secrets {
+    fn from(newest: SecretHash) -> Self {
+        Self { newest, older: None }
+    }
+}
+
+impl Secrets {
+    /// The one that `is_it` finds right.
+    pub fn find(self, is_it: impl Fn(&SecretHash) -> bool) -> Option<SecretHash> {
+        [Some(self.newest), self.older].into_iter().flatten().find(is_it)
+    }
+}
+
+/// Who may connect. All but [`enrol`](Self::enrol) is called for each record: fast, no waiting.
 pub trait Roster: Send + Sync + 'static {
-    /// The stored hash of the agent's secret, also of a removed agent that is still remembered; `None` if the name
-    /// is not known.
-    fn secret_hash(&self, name: &AgentName) -> Option<SecretHash>;
+    /// The stored hashes of the agent's secrets, also of a removed or revoked agent that is still remembered; `None` if
+    /// the name is not known.
+    fn secrets(&self, name: &AgentName) -> Option<Secrets>;
 
     /// Which topics carry what is sent to it.
     fn layout(&self, _: &AgentName) -> Layout {
@@ -34,6 +58,21 @@ pub trait Roster: Send + Sync + 'static {
 
     /// Whether the agent was removed: it authenticates, and is told so.
     fn is_removed(&self, name: &AgentName) -> bool;
+
+    /// Whether the agent was revoked: it authenticates, and is told so.
+    fn is_revoked(&self, _name: &AgentName) -> bool {
+        false
+    }
+
+    /// The stored hash of a join token's secret, also of one that is of no use any more and still remembered.
+    fn token_hash(&self, _id: TokenId) -> Option<SecretHash> {
+        None
+    }
+
+    /// Somebody proved to hold the token and asks for a credential. The use is durable before there is one.
+    fn enrol(&self, _request: EnrolRequest) -> BoxFuture<'_, Result<Credential, EnrolRefusal>> {
+        Box::pin(std::future::ready(Err(EnrolRefusal::Unknown)))
+    }
 }
 
 /// What becomes of a datagram.
@@ -105,10 +144,10 @@ impl Gate {
         Self { roster, epoch, newest: Mutex::default(), fenced, dropped: Dropped::default() }
     }
 
-    /// Judges one datagram of a record that claims to be from `name`.
+    /// Judges one datagram of a record that claims to be from `caller`.
     pub fn judge(
         &self,
-        name: &AgentName,
+        caller: &Caller,
         header: &Header,
         lane: Lane,
         datagram: &[u8],
@@ -121,15 +160,19 @@ impl Gate {
         if header.kind != Kind::Up {
             return drop(&self.dropped.malformed);
         }
-        let Some(hash) = self.roster.secret_hash(name) else {
+        // Who enrols has nothing to carry on another lane.
+        if matches!(caller, Caller::Token(_)) && lane != Lane::Control {
+            return drop(&self.dropped.malformed);
+        }
+        let Some(secrets) = self.secrets(caller) else {
             Dropped::count(&self.dropped.unknown);
             return if packet::is_long(datagram) { Verdict::Tell(Reason::Unknown) } else { Verdict::Drop };
         };
-        let old = self.newest(name).is_some_and(|newest| header.incarnation < newest);
+        let old = self.newest(caller).is_some_and(|newest| header.incarnation < newest);
         let Some(mac) = mac else {
             return if old { drop(&self.dropped.old) } else { Verdict::Pass { proven: false } };
         };
-        if !proof::check(&hash, name, header, lane, datagram, &mac) {
+        if secrets.find(|hash| proof::check(hash, caller, header, lane, datagram, &mac)).is_none() {
             Dropped::count(&self.dropped.forged);
             return Verdict::Tell(Reason::Unknown);
         }
@@ -170,12 +213,16 @@ impl Gate {
         until(&self.fenced, |epoch| (*epoch > 0).then_some(*epoch)).await
     }
 
-    /// The secret's hash and whether the agent may come in, for the check inside the session.
-    pub fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
-        self.roster.secret_hash(name)
+    fn secrets(&self, caller: &Caller) -> Option<Secrets> {
+        match caller {
+            Caller::Agent(name) => self.roster.secrets(name),
+            Caller::Token(id) => self.roster.token_hash(*id).map(Secrets::from),
+        }
     }
 
-    fn newest(&self, name: &AgentName) -> Option<Incarnation> {
+    /// The run of an agent that authenticated last. Many hold a token, and none is older than another.
+    fn newest(&self, caller: &Caller) -> Option<Incarnation> {
+        let Caller::Agent(name) = caller else { return None };
         self.newest.lock().expect("no holder panics").get(name).copied()
     }
 }
@@ -183,13 +230,18 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{Credential, Fingerprint};
+    use crate::link::{Fingerprint, JoinToken};
 
-    struct One(Credential);
+    struct One(Credential, JoinToken);
 
     impl Roster for One {
-        fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
-            (*name == self.0.name).then(|| self.0.secret_hash())
+        fn secrets(&self, name: &AgentName) -> Option<Secrets> {
+            let older = Some(SecretHash::of(&[7; 32]));
+            (*name == self.0.name).then(|| Secrets { newest: self.0.secret_hash(), older })
+        }
+
+        fn token_hash(&self, id: TokenId) -> Option<SecretHash> {
+            (id == self.1.id).then(|| self.1.secret_hash())
         }
 
         fn is_removed(&self, _: &AgentName) -> bool {
@@ -204,18 +256,19 @@ mod tests {
     #[test]
     fn only_what_the_agent_itself_sent_now_is_let_through() {
         let a = Credential::generate("a".parse().expect("name"), Fingerprint([0; 32]));
-        let gate = Gate::new(Arc::new(One(a.clone())), 5);
+        let gate = Gate::new(Arc::new(One(a.clone(), JoinToken::generate(Fingerprint([0; 32])))), 5);
+        let caller = Caller::Agent(a.name.clone());
         let run = |starts| Incarnation { starts, random: 1 };
         let header = |starts, epoch| Header { kind: Kind::Up, incarnation: run(starts), epoch };
-        let mac = |h: &Header, lane| proof::prove(&a.secret_hash(), &a.name, h, lane, INITIAL);
-        let judge = |h: &Header, lane, mac| gate.judge(&a.name, h, lane, INITIAL, mac);
+        let mac = |h: &Header, lane| proof::prove(&a.secret_hash(), &caller, h, lane, INITIAL);
+        let judge = |h: &Header, lane, mac| gate.judge(&caller, h, lane, INITIAL, mac);
 
         let good = header(3, 5);
         assert_eq!(judge(&good, Lane::Control, mac(&good, Lane::Control)), Verdict::Pass { proven: true });
-        assert_eq!(gate.judge(&a.name, &good, Lane::Control, SHORT, None), Verdict::Pass { proven: false });
+        assert_eq!(gate.judge(&caller, &good, Lane::Control, SHORT, None), Verdict::Pass { proven: false });
         assert_eq!(judge(&good, Lane::Bulk, mac(&good, Lane::Control)), Verdict::Tell(Reason::Unknown), "other lane");
         assert_eq!(judge(&header(4, 5), Lane::Control, mac(&good, Lane::Control)), Verdict::Tell(Reason::Unknown));
-        let b = "b".parse().expect("name");
+        let b = Caller::Agent("b".parse().expect("name"));
         let m = mac(&good, Lane::Control);
         assert_eq!(gate.judge(&b, &good, Lane::Control, INITIAL, m), Verdict::Tell(Reason::Unknown));
         assert_eq!(gate.judge(&b, &good, Lane::Control, SHORT, None), Verdict::Drop, "no answer to what is cheap");
@@ -223,7 +276,7 @@ mod tests {
         assert!(gate.authenticated(&a.name, run(3)));
         let older = header(2, 5);
         assert_eq!(judge(&older, Lane::Control, mac(&older, Lane::Control)), Verdict::Tell(Reason::Superseded));
-        assert_eq!(gate.judge(&a.name, &older, Lane::Control, SHORT, None), Verdict::Drop);
+        assert_eq!(gate.judge(&caller, &older, Lane::Control, SHORT, None), Verdict::Drop);
         assert!(!gate.authenticated(&a.name, run(2)));
 
         let later = header(3, 6);
@@ -233,5 +286,44 @@ mod tests {
             "a newer controller is known"
         );
         assert_eq!(*gate.fenced.borrow(), 6);
+    }
+
+    #[test]
+    fn a_secret_that_was_rotated_is_let_through_while_it_is_valid() {
+        let a = Credential::generate("a".parse().expect("name"), Fingerprint([0; 32]));
+        let gate = Gate::new(Arc::new(One(a.clone(), JoinToken::generate(Fingerprint([0; 32])))), 5);
+        let caller = Caller::Agent(a.name.clone());
+        let header = Header { kind: Kind::Up, incarnation: Incarnation { starts: 1, random: 1 }, epoch: 5 };
+        let judge = |secret| {
+            let mac = proof::prove(&SecretHash::of(&secret), &caller, &header, Lane::Control, INITIAL);
+            gate.judge(&caller, &header, Lane::Control, INITIAL, mac)
+        };
+        assert_eq!(judge(*a.secret.expose()), Verdict::Pass { proven: true });
+        assert_eq!(judge([7; 32]), Verdict::Pass { proven: true });
+        assert_eq!(judge([8; 32]), Verdict::Tell(Reason::Unknown));
+    }
+
+    #[test]
+    fn who_holds_a_token_is_let_through_on_the_control_lane_in_any_run() {
+        let a = Credential::generate("a".parse().expect("name"), Fingerprint([0; 32]));
+        let token = JoinToken::generate(Fingerprint([0; 32]));
+        let gate = Gate::new(Arc::new(One(a, token.clone())), 5);
+        let caller = Caller::Token(token.id);
+        let header = |starts| Header { kind: Kind::Up, incarnation: Incarnation { starts, random: 1 }, epoch: 0 };
+        let judge = |caller: &Caller, h: &Header, lane, hash| {
+            gate.judge(caller, h, lane, INITIAL, proof::prove(&hash, caller, h, lane, INITIAL))
+        };
+        let good = token.secret_hash();
+        for starts in [9, 3] {
+            assert_eq!(judge(&caller, &header(starts), Lane::Control, good), Verdict::Pass { proven: true });
+        }
+        assert_eq!(judge(&caller, &header(1), Lane::Bulk, good), Verdict::Drop);
+        let wrong = SecretHash::of(&[1; 32]);
+        assert_eq!(judge(&caller, &header(1), Lane::Control, wrong), Verdict::Tell(Reason::Unknown));
+        let stranger = Caller::Token(TokenId([1; 8]));
+        assert_eq!(judge(&stranger, &header(1), Lane::Control, good), Verdict::Tell(Reason::Unknown));
+        // Its id is no agent's name.
+        let agent = Caller::Agent(token.id.to_string().parse().expect("a name too"));
+        assert_eq!(judge(&agent, &header(1), Lane::Control, good), Verdict::Tell(Reason::Unknown));
     }
 }

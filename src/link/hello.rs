@@ -51,6 +51,8 @@ pub enum Refusal {
     Removed,
     /// This controller is not the leader any more.
     Stale,
+    /// Its secret was revoked.
+    Revoked,
 }
 
 /// QUIC application close codes.
@@ -69,4 +71,6 @@ pub mod close {
     pub const IDLE: VarInt = VarInt::from_u32(5);
     /// The handshake above QUIC failed.
     pub const REFUSED: VarInt = VarInt::from_u32(6);
+    /// The agent's secret was revoked.
+    pub const REVOKED: VarInt = VarInt::from_u32(7);
 }

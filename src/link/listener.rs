@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Config, Identity, Lane, Layout, LinkError, accept, address,
+    caller::Caller,
     gate::{Dropped, Gate, Roster, Verdict},
     hello::close,
     notice::{self, Reason},
@@ -67,7 +68,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     live: BTreeMap<AgentName, Session>,
-    half_open: BTreeSet<(AgentName, Lane, Incarnation)>,
+    half_open: BTreeSet<(Caller, Lane, Incarnation)>,
     /// Bulk lanes on each bulk partition.
     leases: Vec<u32>,
 }
@@ -122,7 +123,7 @@ impl Listener {
 
     /// The control partition of an agent.
     pub fn partition_of(&self, name: &AgentName) -> u32 {
-        address::partition(name, self.shared.config.partitions)
+        address::partition(&Caller::Agent(name.clone()), self.shared.config.partitions)
     }
 
     /// How long ago the controller's own last probe record came back from control partition `partition`; the
@@ -164,10 +165,11 @@ impl Listener {
 }
 
 impl Shared {
-    /// Takes a half-open place, or says that there is none: one for each run and lane, [`HALF_OPEN`] in all.
-    pub fn begin(&self, name: &AgentName, lane: Lane, incarnation: Incarnation) -> bool {
+    /// Takes a half-open place, or says that there is none: one for each run of an agent and lane, one for each token,
+    /// [`HALF_OPEN`] in all.
+    pub fn begin(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) -> bool {
         let mut state = self.state();
-        let taken = state.half_open.len() < HALF_OPEN && state.half_open.insert((name.clone(), lane, incarnation));
+        let taken = state.half_open.len() < HALF_OPEN && state.half_open.insert(place(caller, lane, incarnation));
         if !taken {
             Dropped::count(&self.gate.dropped.half_open);
         }
@@ -175,8 +177,8 @@ impl Shared {
     }
 
     /// Gives the place back.
-    pub fn end(&self, name: &AgentName, lane: Lane, incarnation: Incarnation) {
-        self.state().half_open.remove(&(name.clone(), lane, incarnation));
+    pub fn end(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) {
+        self.state().half_open.remove(&place(caller, lane, incarnation));
     }
 
     /// Makes `session` the one of its agent; the one before is told why it ends. False, and the new one is closed, if
@@ -234,6 +236,14 @@ impl Shared {
         }
     }
 
+    /// Which topics carry what is sent to `caller`. Who has no name yet has none of its own.
+    fn layout(&self, caller: &Caller) -> Layout {
+        match caller {
+            Caller::Agent(name) => self.gate.roster().layout(name),
+            Caller::Token(_) => Layout::Shared,
+        }
+    }
+
     /// Runs a task until the listener closes.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().expect("no holder panics");
@@ -244,6 +254,15 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
+}
+
+/// The half-open place of a run. All that hold one token share one: whoever guesses names with it does so one at a time.
+fn place(caller: &Caller, lane: Lane, incarnation: Incarnation) -> (Caller, Lane, Incarnation) {
+    let run = match caller {
+        Caller::Agent(_) => incarnation,
+        Caller::Token(_) => Incarnation { starts: 0, random: 0 },
+    };
+    (caller.clone(), lane, run)
 }
 
 /// One (lane, partition) of a listener that is being opened.
@@ -292,7 +311,7 @@ struct Sorter {
     shared: Weak<Shared>,
     route: Arc<Route>,
     partition: u32,
-    tell: mpsc::Sender<(AgentName, Incarnation, Reason)>,
+    tell: mpsc::Sender<(Caller, Incarnation, Reason)>,
     nonce: u64,
 }
 
@@ -309,21 +328,19 @@ impl Sorter {
             }
             return;
         }
-        let Some(name) = std::str::from_utf8(&key).ok().and_then(|key| key.parse::<AgentName>().ok()) else {
-            return Dropped::count(&gate.dropped.malformed);
-        };
-        let own = gate.roster().layout(&name) == Layout::PerAgent;
+        let Some(caller) = Caller::parse(&key) else { return Dropped::count(&gate.dropped.malformed) };
+        let own = shared.layout(&caller) == Layout::PerAgent;
         for datagram in Datagrams::new(&header, value) {
             let Ok((datagram, mac)) = datagram else { return Dropped::count(&gate.dropped.malformed) };
-            match gate.judge(&name, &header, down.lane, &datagram, mac) {
+            match gate.judge(&caller, &header, down.lane, &datagram, mac) {
                 Verdict::Pass { proven } if own => {
-                    let from = |down: &Down| down.learn(&name, header.incarnation, proven);
-                    shared.own.receive(&self.shared, &name, down.lane, datagram, from);
+                    let from = |down: &Down| down.learn(&caller, header.incarnation, proven);
+                    shared.own.receive(&self.shared, &caller, down.lane, datagram, from);
                 }
-                Verdict::Pass { proven } => out.push((down.learn(&name, header.incarnation, proven), datagram)),
+                Verdict::Pass { proven } => out.push((down.learn(&caller, header.incarnation, proven), datagram)),
                 Verdict::Drop => {}
                 // A full channel is the rate limit at work.
-                Verdict::Tell(reason) => drop(self.tell.try_send((name.clone(), header.incarnation, reason))),
+                Verdict::Tell(reason) => drop(self.tell.try_send((caller.clone(), header.incarnation, reason))),
             }
         }
     }
@@ -339,17 +356,18 @@ struct Notices {
 
 impl Notices {
     /// Writes as many as the rate allows; what is more was dropped by the channel's bound.
-    async fn give(self, mut told: mpsc::Receiver<(AgentName, Incarnation, Reason)>) {
+    async fn give(self, mut told: mpsc::Receiver<(Caller, Incarnation, Reason)>) {
         let Self { shared, cluster, lane, writer } = self;
-        while let Some((name, incarnation, reason)) = told.recv().await {
-            let value = notice::write(&shared.identity, shared.epoch, &name, incarnation, reason);
-            let record = vec![Record::new(Bytes::copy_from_slice(name.as_str().as_bytes()), value)];
-            let written = match shared.gate.roster().layout(&name) {
-                Layout::Shared => writer.produce(record).await,
-                Layout::PerAgent => {
-                    let topic = shared.config.prefix.agent_down(&name);
+        while let Some((caller, incarnation, reason)) = told.recv().await {
+            let key = caller.text();
+            let value = notice::write(&shared.identity, shared.epoch, &key, incarnation, reason);
+            let record = vec![Record::new(Bytes::copy_from_slice(key.as_bytes()), value)];
+            let written = match (&caller, shared.layout(&caller)) {
+                (Caller::Agent(name), Layout::PerAgent) => {
+                    let topic = shared.config.prefix.agent_down(name);
                     cluster.writer(&topic, own::partition(lane)).produce(record).await
                 }
+                _ => writer.produce(record).await,
             };
             if let Err(error) = written {
                 tracing::debug!(%error, "a notice could not be written");

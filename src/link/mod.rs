@@ -7,15 +7,19 @@
 
 mod accept;
 mod address;
+mod caller;
 mod connection_id;
 pub mod credential;
 mod dialer;
+mod enrol;
 mod error;
 mod gate;
+mod held;
 mod hello;
 pub mod identity;
 mod inbox;
 mod layout;
+mod line;
 mod listener;
 mod notice;
 mod own;
@@ -32,6 +36,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 mod transport;
 mod until;
 
@@ -39,16 +44,19 @@ use std::time::Duration;
 
 pub use credential::{Credential, SecretHash};
 pub use dialer::{AgentSession, Dialer};
+pub use enrol::{EnrolRefusal, EnrolRequest, Enrolment, enrol};
 pub use error::LinkError;
-pub use gate::{Dropped, Roster};
+pub use gate::{Dropped, Roster, Secrets};
+pub use held::Held;
 pub use identity::{Fingerprint, Identity};
 pub use layout::Layout;
 pub use listener::Listener;
 pub use profile::Profile;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
-pub use session::Session;
+pub use session::{Dismissal, Session};
 pub use stream::{RecvStream, SendStream};
+pub use token::{InvalidToken, JoinToken, TokenId};
 
 use crate::kafka::Prefix;
 

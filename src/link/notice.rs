@@ -12,7 +12,6 @@ use super::{
     Fingerprint, Identity,
     packet::{Header, Incarnation, Kind},
 };
-use crate::id::AgentName;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,31 +38,31 @@ pub struct Notice {
     pub controller: Fingerprint,
 }
 
-/// The whole record value of a notice to one run of an agent.
-pub fn write(identity: &Identity, epoch: u32, name: &AgentName, incarnation: Incarnation, reason: Reason) -> Bytes {
+/// The whole record value of a notice to one run of a caller, whose records have the key `key`.
+pub fn write(identity: &Identity, epoch: u32, key: &str, incarnation: Incarnation, reason: Reason) -> Bytes {
     let mut value = BytesMut::new();
     Header { kind: Kind::Notice, incarnation, epoch }.encode(&mut value);
-    let signature = identity.sign(&signed(name, incarnation, reason));
+    let signature = identity.sign(&signed(key, incarnation, reason));
     let wire = Wire { reason, key: identity.spki(), signature };
     value.extend_from_slice(&postcard::to_allocvec(&wire).expect("it has no unserializable part"));
     value.freeze()
 }
 
 /// Reads the body of a notice; `None` if it is malformed or the signature is wrong.
-pub fn read(name: &AgentName, incarnation: Incarnation, body: &Bytes) -> Option<Notice> {
+pub fn read(key: &str, incarnation: Incarnation, body: &Bytes) -> Option<Notice> {
     if body.remaining() > 1024 {
         return None;
     }
     let wire: Wire = postcard::from_bytes(body).ok()?;
     let raw = wire.key.get(wire.key.len().checked_sub(32)?..)?;
-    let key = UnparsedPublicKey::new(&ED25519, raw);
-    key.verify(&signed(name, incarnation, wire.reason), &wire.signature).ok()?;
+    let public = UnparsedPublicKey::new(&ED25519, raw);
+    public.verify(&signed(key, incarnation, wire.reason), &wire.signature).ok()?;
     Some(Notice { reason: wire.reason, controller: Fingerprint::of(&wire.key) })
 }
 
-fn signed(name: &AgentName, incarnation: Incarnation, reason: Reason) -> Vec<u8> {
+fn signed(key: &str, incarnation: Incarnation, reason: Reason) -> Vec<u8> {
     let reason = [reason as u8];
-    [b"rk1 notice" as &[u8], &reason, &incarnation.to_bytes(), name.as_str().as_bytes()].concat()
+    [b"rk1 notice" as &[u8], &reason, &incarnation.to_bytes(), key.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -73,14 +72,13 @@ mod tests {
     #[test]
     fn a_notice_is_believed_only_as_it_was_signed() {
         let identity = Identity::generate();
-        let name: AgentName = "a".parse().expect("name");
         let run = Incarnation { starts: 1, random: 2 };
-        let mut value = write(&identity, 3, &name, run, Reason::Unknown);
+        let mut value = write(&identity, 3, "a", run, Reason::Unknown);
         Header::decode(&mut value).expect("own bytes");
-        let read_back = read(&name, run, &value).expect("own notice");
+        let read_back = read("a", run, &value).expect("own notice");
         assert_eq!(read_back, Notice { reason: Reason::Unknown, controller: identity.fingerprint() });
-        assert_eq!(read(&"b".parse().expect("name"), run, &value), None, "another name");
-        assert_eq!(read(&name, Incarnation { starts: 2, random: 2 }, &value), None, "another run");
-        assert_eq!(read(&name, run, &value.slice(1..)), None, "cut");
+        assert_eq!(read("b", run, &value), None, "another name");
+        assert_eq!(read("a", Incarnation { starts: 2, random: 2 }, &value), None, "another run");
+        assert_eq!(read("a", run, &value.slice(1..)), None, "cut");
     }
 }

@@ -15,6 +15,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     Lane, accept, address,
+    caller::Caller,
     listener::Shared,
     port::{Mouth, Port},
     route::{Down, Route},
@@ -52,15 +53,16 @@ impl Own {
         Self { cluster, state: Mutex::new(State { ports: BTreeMap::new(), random }) }
     }
 
-    /// Hands a datagram on that says it is from `name`, an agent that there is.
+    /// Hands a datagram on that says it is from `caller`, an agent that there is.
     pub fn receive(
         &self,
         shared: &Weak<Shared>,
-        name: &AgentName,
+        caller: &Caller,
         lane: Lane,
         datagram: Bytes,
         from: impl FnOnce(&Down) -> SocketAddr,
     ) {
+        let Caller::Agent(name) = caller else { return };
         let mut state = self.state();
         let State { ports, random } = &mut *state;
         let key = (name.clone(), lane);

@@ -5,18 +5,19 @@ use ring::hmac;
 
 use super::{
     Lane, SecretHash,
+    caller::Caller,
     packet::{self, Header, MAC},
 };
-use crate::id::AgentName;
 
 /// The MAC of a long-header datagram, or `None` if it is too short to be one. It covers who sends, in which run, the
 /// epoch it knows, the lane, and the sender's connection id.
-pub fn prove(hash: &SecretHash, name: &AgentName, header: &Header, lane: Lane, datagram: &[u8]) -> Option<[u8; MAC]> {
+pub fn prove(hash: &SecretHash, caller: &Caller, header: &Header, lane: Lane, datagram: &[u8]) -> Option<[u8; MAC]> {
+    let text = caller.text();
     let scid = packet::source_connection_id(datagram)?;
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &hash.0));
     context.update(b"rk1 handshake");
-    context.update(&[name.as_str().len() as u8]);
-    context.update(name.as_str().as_bytes());
+    context.update(&[text.len() as u8]);
+    context.update(text.as_bytes());
     context.update(&header.incarnation.to_bytes());
     context.update(&header.epoch.to_le_bytes());
     context.update(&[lane as u8]);
@@ -27,12 +28,12 @@ pub fn prove(hash: &SecretHash, name: &AgentName, header: &Header, lane: Lane, d
 /// Whether `mac` is what the owner of `hash` would have sent.
 pub fn check(
     hash: &SecretHash,
-    name: &AgentName,
+    caller: &Caller,
     header: &Header,
     lane: Lane,
     datagram: &[u8],
     mac: &[u8; MAC],
 ) -> bool {
-    prove(hash, name, header, lane, datagram)
+    prove(hash, caller, header, lane, datagram)
         .is_some_and(|expected| subtle::ConstantTimeEq::ct_eq(&expected[..], &mac[..]).into())
 }

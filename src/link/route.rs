@@ -12,11 +12,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Lane, SecretHash, address,
+    Held, Lane, address,
+    caller::Caller,
     packet::{Header, Incarnation, Kind, MAC},
     proof,
 };
-use crate::id::AgentName;
 
 /// How a socket addresses what it sends.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub enum Route {
 /// An agent's way to its controller.
 #[derive(Debug)]
 pub struct Up {
-    pub name: AgentName,
-    pub hash: SecretHash,
+    pub caller: Caller,
+    pub held: Held,
     pub lane: Lane,
     pub incarnation: Incarnation,
     /// The highest epoch that an authenticated controller has shown; shared by the lanes.
@@ -47,7 +47,7 @@ impl Up {
     /// The MAC of a handshake datagram.
     pub fn prove(&self, header: &Header, datagram: &[u8]) -> Option<[u8; MAC]> {
         // A long header too short to carry an id is nothing that quinn sends; its MAC is as good as none.
-        Some(proof::prove(&self.hash, &self.name, header, self.lane, datagram).unwrap_or_default())
+        Some(proof::prove(&self.held.hash(), &self.caller, header, self.lane, datagram).unwrap_or_default())
     }
 }
 
@@ -61,14 +61,16 @@ pub struct Down {
 
 /// Runs of an agent that are remembered: the current one, and older ones that are still being told to go.
 const RUNS_PER_AGENT: usize = 4;
+/// The same of a join token: many use it at once.
+const RUNS_PER_TOKEN: usize = 64;
 /// Addresses that have proven nothing, remembered only to answer with a stateless reset.
 const TRANSIENT: usize = 4096;
 
 #[derive(Debug, Default)]
 struct Peers {
-    known: BTreeMap<SocketAddr, (AgentName, Incarnation)>,
-    /// The addresses of each agent that has proven itself, oldest first.
-    proven: BTreeMap<AgentName, VecDeque<SocketAddr>>,
+    known: BTreeMap<SocketAddr, (Caller, Incarnation)>,
+    /// The addresses of each caller that has proven itself, oldest first.
+    proven: BTreeMap<Caller, VecDeque<SocketAddr>>,
     transient: VecDeque<SocketAddr>,
 }
 
@@ -80,20 +82,21 @@ impl Down {
 
     /// Remembers who is behind an address, and returns the address. What has proven itself by a MAC is never pushed
     /// out by what has not.
-    pub fn learn(&self, name: &AgentName, incarnation: Incarnation, proven: bool) -> SocketAddr {
-        let address = address::agent(name, self.lane, incarnation);
+    pub fn learn(&self, caller: &Caller, incarnation: Incarnation, proven: bool) -> SocketAddr {
+        let address = address::agent(caller, self.lane, incarnation);
         let mut guard = self.peers.lock().expect("no holder panics");
         let peers = &mut *guard;
         let new = !peers.known.contains_key(&address);
         if new {
-            peers.known.insert(address, (name.clone(), incarnation));
+            peers.known.insert(address, (caller.clone(), incarnation));
         }
         if proven {
-            let runs = peers.proven.entry(name.clone()).or_default();
+            let runs = peers.proven.entry(caller.clone()).or_default();
             if !runs.contains(&address) {
                 runs.push_back(address);
                 peers.transient.retain(|a| *a != address);
-                if runs.len() > RUNS_PER_AGENT {
+                let most = if matches!(caller, Caller::Token(_)) { RUNS_PER_TOKEN } else { RUNS_PER_AGENT };
+                if runs.len() > most {
                     let oldest = runs.pop_front().expect("not empty");
                     peers.known.remove(&oldest);
                 }
@@ -109,14 +112,14 @@ impl Down {
     }
 
     /// Who is behind an address.
-    pub fn peer(&self, address: SocketAddr) -> Option<(AgentName, Incarnation)> {
+    pub fn peer(&self, address: SocketAddr) -> Option<(Caller, Incarnation)> {
         self.peers.lock().expect("no holder panics").known.get(&address).cloned()
     }
 
     /// The key and envelope of what is sent to an address.
     pub fn header(&self, to: SocketAddr) -> Option<(Bytes, Header)> {
-        let (name, incarnation) = self.peer(to)?;
-        let key = Bytes::copy_from_slice(name.as_str().as_bytes());
+        let (caller, incarnation) = self.peer(to)?;
+        let key = Bytes::copy_from_slice(caller.text().as_bytes());
         Some((key, Header { kind: Kind::Down, incarnation, epoch: self.epoch }))
     }
 }

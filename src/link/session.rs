@@ -9,7 +9,7 @@ use quinn::{Connection, VarInt};
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    Lane, LinkError, Profile,
+    Lane, LinkError, Profile, SecretHash,
     hello::{Hello, ToAgent, close},
     listener::Shared,
     packet::Incarnation,
@@ -29,11 +29,23 @@ struct Inner {
     incarnation: Incarnation,
     attempt: u32,
     profile: Profile,
+    secret: SecretHash,
     control: Connection,
     orders: Mutex<Orders>,
     bulk: watch::Sender<Option<Bulk>>,
     connect_timeout: Duration,
     bulk_idle: Duration,
+}
+
+/// Why an agent may not have its session any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dismissal {
+    /// It was removed.
+    Removed,
+    /// It was revoked.
+    Revoked,
+    /// The secret by which it authenticated was rotated out.
+    SecretVoid,
 }
 
 /// The rest of the hello stream, on which the agent gets orders.
@@ -56,6 +68,7 @@ impl Session {
         name: AgentName,
         incarnation: Incarnation,
         hello: Hello,
+        secret: SecretHash,
         control: Connection,
         orders: quinn::SendStream,
     ) -> Self {
@@ -65,6 +78,7 @@ impl Session {
             incarnation,
             attempt: hello.attempt,
             profile: hello.profile,
+            secret,
             control,
             orders: Mutex::new(Orders { stream: orders, bulk: None }),
             bulk: watch::Sender::new(None),
@@ -123,9 +137,19 @@ impl Session {
         self.inner.control.close_reason().is_some()
     }
 
-    /// Ends the session because the agent was removed.
-    pub fn close_removed(&self) {
-        self.close(close::REMOVED, "the agent was removed");
+    /// The hash of the secret by which it authenticated.
+    pub fn secret(&self) -> SecretHash {
+        self.inner.secret
+    }
+
+    /// Ends the session because the agent may not have it any more.
+    pub fn dismiss(&self, why: Dismissal) {
+        match why {
+            Dismissal::Removed => self.close(close::REMOVED, "the agent was removed"),
+            Dismissal::Revoked => self.close(close::REVOKED, "the agent was revoked"),
+            // It comes back, and is let in or not.
+            Dismissal::SecretVoid => self.close(close::GOING_AWAY, "the secret of this session is void"),
+        }
     }
 
     /// The smoothed round-trip time of the control lane.

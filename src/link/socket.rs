@@ -47,7 +47,7 @@ impl AsyncUdpSocket for PartitionSocket {
         let to = transmit.destination;
         let taken = match &*self.route {
             Route::Up(up) => {
-                let key = Bytes::copy_from_slice(up.name.as_str().as_bytes());
+                let key = Bytes::copy_from_slice(up.caller.text().as_bytes());
                 let header = up.header();
                 let prove = |datagram: &[u8]| {
                     if packet::is_long(datagram) { up.prove(&header, datagram) } else { None }

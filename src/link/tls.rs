@@ -44,15 +44,24 @@ pub fn server(identity: &Identity) -> Arc<QuicServerConfig> {
     Arc::new(QuicServerConfig::try_from(config).expect("ring has the initial cipher suite"))
 }
 
-/// The agent's side, which accepts the controller with `pin` alone. A key that was refused is noted in `seen`.
-pub fn client(pin: Fingerprint, seen: Arc<Mutex<Option<Fingerprint>>>) -> Arc<QuicClientConfig> {
+/// What an agent saw of a controller's key.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    /// The key, if it is accepted.
+    pub accepted: Arc<Mutex<Option<Fingerprint>>>,
+    /// The key, if it is not.
+    pub refused: Arc<Mutex<Option<Fingerprint>>>,
+}
+
+/// The agent's side, which accepts a controller with one of `pins` alone, and notes which it saw.
+pub fn client(pins: Vec<Fingerprint>, keys: Keys) -> Arc<QuicClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .expect("ring speaks TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pin { pin, algorithms, seen }))
+        .with_custom_certificate_verifier(Arc::new(Pin { pins, algorithms, keys }))
         .with_no_client_auth();
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     config.resumption = Resumption::disabled();
@@ -62,9 +71,9 @@ pub fn client(pin: Fingerprint, seen: Arc<Mutex<Option<Fingerprint>>>) -> Arc<Qu
 
 #[derive(Debug)]
 struct Pin {
-    pin: Fingerprint,
+    pins: Vec<Fingerprint>,
     algorithms: WebPkiSupportedAlgorithms,
-    seen: Arc<Mutex<Option<Fingerprint>>>,
+    keys: Keys,
 }
 
 impl ServerCertVerifier for Pin {
@@ -77,10 +86,11 @@ impl ServerCertVerifier for Pin {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let found = Fingerprint::of(end_entity);
-        if found == self.pin {
+        if self.pins.contains(&found) {
+            *self.keys.accepted.lock().expect("no holder panics") = Some(found);
             return Ok(ServerCertVerified::assertion());
         }
-        *self.seen.lock().expect("no holder panics") = Some(found);
+        *self.keys.refused.lock().expect("no holder panics") = Some(found);
         Err(rustls::CertificateError::ApplicationVerificationFailure.into())
     }
 

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The largest body of a call or an answer: 512 MiB.
 pub const MAX_BODY: usize = 512 << 20;
 
+/// The largest body of [`Call::TakeCredential`].
+pub const MAX_CREDENTIAL: usize = 1 << 10;
+
 /// Which call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
@@ -16,6 +19,8 @@ pub enum Call {
     Echo,
     /// How the agent is: answered with a body that is a [`Condition`] in postcard.
     Condition,
+    /// The body is a credential that the agent holds from now on: the same name, a new secret. Answered when it is stored.
+    TakeCredential,
 }
 
 /// How a call went.

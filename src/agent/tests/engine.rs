@@ -14,7 +14,8 @@ use crate::{
     id::AgentName,
     kafka::{Prefix, SharedCluster, memory::MemoryCluster},
     link::{
-        self, Credential, Identity, Lane, LinkError, Listener, RecvStream, Roster, SecretHash, SendStream, Session,
+        self, Credential, Identity, Lane, LinkError, Listener, RecvStream, Roster, SecretHash, Secrets, SendStream,
+        Session,
     },
     protocol::{
         Open,
@@ -28,8 +29,8 @@ use crate::{
 struct People(Mutex<BTreeMap<AgentName, (SecretHash, bool)>>);
 
 impl Roster for People {
-    fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
-        self.0.lock().expect("lock").get(name).map(|(hash, _)| *hash)
+    fn secrets(&self, name: &AgentName) -> Option<Secrets> {
+        self.0.lock().expect("lock").get(name).map(|(hash, _)| (*hash).into())
     }
 
     fn is_removed(&self, name: &AgentName) -> bool {

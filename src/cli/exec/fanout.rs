@@ -88,7 +88,7 @@ impl Fanout {
             let turns = turns.clone();
             running.spawn(async move {
                 let name = agent.name;
-                if agent.state == AgentState::Offline {
+                if matches!(agent.state, AgentState::Offline | AgentState::Revoked) {
                     return (name, Fate::Offline);
                 }
                 let _turn = turns.acquire_owned().await.expect("nobody closes it");

@@ -47,6 +47,7 @@ use crate::{
     journal,
     kafka::{At, SharedCluster},
     protocol::jobs::{self, LogTicket},
+    selector::Labels,
 };
 
 /// Orders that wait for one agent's stream. One that takes none for so long gets a new stream and begins anew.
@@ -136,6 +137,15 @@ impl Jobs {
     pub fn fold(&self, event: &Event) {
         self.change(|state, now| match event {
             Event::AgentAdded { name, labels, .. } => state.scheduler.apply_agent_added(name, labels),
+            // What has an agent may still come back with a new secret: its jobs are those of one that is unreachable. Whom a
+            // token adds is told by `fold_agent`.
+            Event::AgentRotated { .. }
+            | Event::AgentSecretRetired { .. }
+            | Event::AgentRevoked { .. }
+            | Event::TokenCreated { .. }
+            | Event::TokenRevoked { .. }
+            | Event::TokenUsed { .. }
+            | Event::AgentEnrolled { .. } => {}
             Event::AgentRemoved { name } => state.scheduler.apply_agent_removed(now, name),
             Event::Scheduler(event) => {
                 if let Err(refused) = state.scheduler.apply(now, event) {
@@ -145,6 +155,11 @@ impl Jobs {
             }
             Event::Access(_) => {}
         });
+    }
+
+    /// An event of the journal that names no labels added an agent.
+    pub fn fold_agent(&self, name: &AgentName, labels: &Labels) {
+        self.change(|state, _| state.scheduler.apply_agent_added(name, labels));
     }
 
     /// Forgets all jobs and agents: the journal begins anew. Only before this controller leads.

@@ -9,23 +9,25 @@
 //! - [`handle_probes`](Registry::handle_probes): which of the controller's own records came back.
 //!
 //! Output: the questions [`state`](Registry::state), [`agent`](Registry::agent), [`agents`](Registry::agents),
-//! [`counts`](Registry::counts), [`secret_hash`](Registry::secret_hash), [`is_removed`](Registry::is_removed).
+//! [`counts`](Registry::counts), [`secrets`](Registry::secrets), [`is_removed`](Registry::is_removed),
+//! [`judge_enrolment`](Registry::judge_enrolment).
 //!
 //! Promise: silence is counted only on the [clock](PartitionClock) of the agent's partition, so that an outage of
 //! Kafka makes nobody's state worse. A session that ends in an outage leaves the state as it was until records come
 //! back.
 
 mod clock;
+mod enrol;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::event::Event;
+use super::event::{Event, Token};
 use crate::{
     api::{Agent, AgentCounts, AgentState},
     id::AgentName,
-    link::{Profile, SecretHash},
+    link::{EnrolRequest, Enrolment, Profile, SecretHash, TokenId},
     selector::{Labels, Selector},
 };
 
@@ -46,12 +48,19 @@ pub struct Registry {
     agents: BTreeMap<AgentName, Entry>,
     /// Agents that may not come back, with what they would authenticate by, so that they can be told.
     removed: BTreeMap<AgentName, SecretHash>,
+    tokens: BTreeMap<TokenId, Token>,
     clocks: Vec<PartitionClock>,
 }
 
 #[derive(Debug)]
 struct Entry {
     secret: SecretHash,
+    /// The secret before, and until when it is valid too, in milliseconds since 1970.
+    kept: Option<(SecretHash, u64)>,
+    /// It may not come back before it gets a new secret.
+    revoked: bool,
+    /// Who enrolled it, and may ask again.
+    enrolment: Option<(TokenId, Enrolment)>,
     given: Labels,
     /// What it said of itself last.
     profile: Option<Profile>,
@@ -78,7 +87,9 @@ pub enum Change {
     Added,
     /// There is one less; if it had a session, that must end.
     Removed(Option<SessionNumber>),
-    /// Nothing: the event came too late.
+    /// One may not come back; if it had a session, that must end.
+    Revoked(Option<SessionNumber>),
+    /// Nothing of that kind, or the event came too late.
     Nothing,
 }
 
@@ -89,8 +100,7 @@ impl Registry {
             Event::AgentAdded { name, .. } if self.agents.contains_key(&name) => Change::Nothing,
             Event::AgentAdded { name, secret, labels } => {
                 self.removed.remove(&name);
-                let presence = Presence::Gone;
-                self.agents.insert(name, Entry { secret, given: labels, profile: None, presence, heard_at: None });
+                self.agents.insert(name, Entry::new(secret, labels));
                 Change::Added
             }
             Event::AgentRemoved { name } => match self.agents.remove(&name) {
@@ -100,6 +110,20 @@ impl Registry {
                 }
                 None => Change::Nothing,
             },
+            Event::AgentRotated { name, secret, kept } => self.fold_rotated(&name, secret, kept),
+            Event::AgentSecretRetired { name, secret } => self.fold_retired(&name, secret),
+            Event::AgentRevoked { name } => self.fold_revoked(&name),
+            Event::TokenCreated { id, token } => self.fold_token(id, token),
+            Event::TokenRevoked { id } => self.fold_token_revoked(id),
+            Event::TokenUsed { token, enrolment, name, secret } => {
+                self.fold_token_used(EnrolRequest { token, enrolment, name }, secret)
+            }
+            Event::AgentEnrolled { name, token, enrolment } => {
+                if let Some(entry) = self.agents.get_mut(&name) {
+                    entry.enrolment = Some((token, enrolment));
+                }
+                Change::Nothing
+            }
             Event::Scheduler(_) | Event::Access(_) => Change::Nothing,
         }
     }
@@ -110,15 +134,16 @@ impl Registry {
             let added = Event::AgentAdded { name: name.clone(), secret: *secret, labels: Labels::new() };
             [added, Event::AgentRemoved { name: name.clone() }]
         });
-        let here = self.agents.iter().map(|(name, entry)| Event::AgentAdded {
-            name: name.clone(),
-            secret: entry.secret,
-            labels: entry.given.clone(),
+        let here = self.agents.iter().flat_map(|(name, entry)| {
+            let (secret, labels) = (entry.secret, entry.given.clone());
+            let added = Event::AgentAdded { name: name.clone(), secret, labels };
+            std::iter::once(added).chain(Self::snapshot_entry(name, entry))
         });
-        removed.chain(here)
+        let tokens = self.tokens.iter().map(|(id, token)| Event::TokenCreated { id: *id, token: token.clone() });
+        removed.chain(here).chain(tokens)
     }
 
-    /// The agent has a session. Returns false if there is no such agent: the session must end.
+    /// The agent has a session. Returns false if there is no such agent, or it was revoked: the session must end.
     pub fn handle_session(
         &mut self,
         now: Duration,
@@ -128,7 +153,7 @@ impl Registry {
         profile: Profile,
     ) -> bool {
         let counted = self.counted(partition);
-        let Some(entry) = self.agents.get_mut(name) else { return false };
+        let Some(entry) = self.agents.get_mut(name).filter(|entry| !entry.revoked) else { return false };
         entry.presence = Presence::Here { session, partition, counted, heard: 0 };
         entry.profile = Some(profile);
         entry.heard_at = Some(now);
@@ -206,7 +231,7 @@ impl Registry {
             match self.state_of(entry) {
                 AgentState::Online => counts.online += 1,
                 AgentState::Silent => counts.silent += 1,
-                AgentState::Offline => counts.offline += 1,
+                AgentState::Offline | AgentState::Revoked => counts.offline += 1,
             }
         }
         counts
@@ -215,11 +240,6 @@ impl Registry {
     /// Whether there is such an agent.
     pub fn contains(&self, name: &AgentName) -> bool {
         self.agents.contains_key(name)
-    }
-
-    /// What the agent authenticates by, also if it was removed.
-    pub fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
-        self.agents.get(name).map(|entry| entry.secret).or_else(|| self.removed.get(name).copied())
     }
 
     /// Whether the agent was removed and not added again.
@@ -259,7 +279,7 @@ impl Registry {
         let millis = |d: Duration| d.as_millis().try_into().unwrap_or(u64::MAX);
         Agent {
             name: name.clone(),
-            state: self.state_of(entry),
+            state: if entry.revoked { AgentState::Revoked } else { self.state_of(entry) },
             labels: entry.labels(),
             given_labels: entry.given.clone(),
             version: entry.profile.as_ref().map(|profile| profile.version.clone()),
@@ -275,6 +295,11 @@ impl Registry {
 }
 
 impl Entry {
+    fn new(secret: SecretHash, given: Labels) -> Self {
+        let presence = Presence::Gone;
+        Self { secret, kept: None, revoked: false, enrolment: None, given, profile: None, presence, heard_at: None }
+    }
+
     fn session(&self) -> Option<SessionNumber> {
         match self.presence {
             Presence::Here { session, .. } => Some(session),

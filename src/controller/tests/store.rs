@@ -11,6 +11,7 @@ use crate::{
     },
     journal,
     kafka::{At, Cluster},
+    link::Dismissal,
     selector::{Labels, Selector},
 };
 
@@ -43,7 +44,7 @@ async fn of_many_that_add_one_name_at_once_one_wins() {
     assert_eq!(added.len(), 1);
     let credential: crate::link::Credential = added[0].credential.parse().expect("credential");
     let directory = world.handle.shared().directory.clone();
-    assert_eq!(directory.ask(|r| r.secret_hash(&name("a"))), Some(credential.secret_hash()));
+    assert_eq!(directory.ask(|r| r.secrets(0, &name("a"))), Some(credential.secret_hash().into()));
 }
 
 #[tokio::test]
@@ -61,7 +62,7 @@ async fn removing_an_agent_ends_its_session() {
     let world = site.controller().await.expect("started");
     let mut agent = world.agent("a").await;
     assert!(world.handle.remove_agent(&name("a")).await.expect("removed").had_session);
-    soon(agent.removed.wait_for(|removed| *removed)).await.expect("told");
+    soon(agent.dismissed.wait_for(|why| *why == Some(Dismissal::Removed))).await.expect("told");
     assert_eq!(world.handle.session(&name("a")).err().expect("unknown").code, Code::UnknownAgent);
 }
 

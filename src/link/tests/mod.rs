@@ -1,6 +1,7 @@
 //! Simulations: whole links on logs in memory, under paused time, from seeds.
 
 mod crowd;
+mod enrol;
 mod faults;
 mod outages;
 mod pair;

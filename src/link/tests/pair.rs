@@ -13,7 +13,7 @@ use crate::{
     kafka::{Prefix, SharedCluster, memory::MemoryCluster},
     link::{
         AgentSession, Config, Credential, Dialer, Identity, Lane, Layout, LinkError, Listener, Profile, RecvStream,
-        Roster, SecretHash, SendStream, Session,
+        Roster, SecretHash, Secrets, SendStream, Session,
     },
 };
 
@@ -25,8 +25,8 @@ pub const EVER: Duration = Duration::from_secs(3600);
 pub struct People(pub Mutex<BTreeMap<AgentName, (SecretHash, bool)>>, pub Mutex<Layout>);
 
 impl Roster for People {
-    fn secret_hash(&self, name: &AgentName) -> Option<SecretHash> {
-        self.0.lock().expect("lock").get(name).map(|(hash, _)| *hash)
+    fn secrets(&self, name: &AgentName) -> Option<Secrets> {
+        self.0.lock().expect("lock").get(name).map(|(hash, _)| (*hash).into())
     }
 
     fn layout(&self, _: &AgentName) -> Layout {

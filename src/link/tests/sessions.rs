@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::pair::*;
 use crate::{
     kafka::Prefix,
-    link::{Credential, Fingerprint, Lane, Layout, LinkError},
+    link::{Credential, Dismissal, Fingerprint, Lane, Layout, LinkError},
 };
 
 fn world(partitions: u32) -> World {
@@ -73,7 +73,7 @@ async fn a_removed_agent_is_told_so() {
     let agent = tokio::spawn(live(world.dial(&credential, 1).await));
     let session = sessions.recv().await.expect("session");
     world.people.0.lock().expect("lock").get_mut(&credential.name).expect("known").1 = true;
-    session.close_removed();
+    session.dismiss(Dismissal::Removed);
     assert!(matches!(agent.await.expect("ran"), LinkError::Removed(_)));
     let error = world.dial(&credential, 2).await.connect().await.err().expect("refused");
     assert!(matches!(error, LinkError::Removed(_)), "{error}");
