@@ -285,8 +285,7 @@ keys! {
     CONTROLLER_AS = topics("controller-as", "USER").help("Kafka user of the controller, whose rights are looked at");
 
     /// How results are shown.
-    OUTPUT = output("output", "FORMAT").short('o')
-        .help("table, json, jsonl or name; `topics plan` also kafka-cli or strimzi [default: table]");
+    OUTPUT = output("output", "FORMAT").short('o').help("table, json, jsonl or name [default: table]");
     /// Talk less.
     QUIET = output("quiet", "").switch().short('q').help("Print no talk on stderr, only results and errors");
 

@@ -20,6 +20,10 @@ use render::Format;
 /// The exit code of differences.
 const DIFFERENCES: u8 = 2;
 
+const FORMATS: &str = "\
+-o also takes kafka-cli (the differences as commands of Kafka's own tools) and
+strimzi (all that is wanted as resources of Strimzi, 0.49 or newer).";
+
 /// Compare the topics and rights in Kafka with what is needed, and make them.
 #[derive(Debug, Subcommand)]
 pub enum TopicsCommand {
@@ -36,6 +40,7 @@ pub enum TopicsCommand {
 
 /// Arguments of `rk topics plan`.
 #[derive(Debug, Args)]
+#[command(after_help = FORMATS)]
 pub struct PlanArgs {
     /// With -o strimzi: the name of the Kafka resource
     #[arg(long, value_name = "NAME", default_value = "my-cluster")]

@@ -70,20 +70,28 @@ async fn wait_until_served(admin: &Admin, topics: &[&Topic]) -> Result<(), Error
 }
 
 async fn change_settings<'a>(admin: &Admin, differences: &'a [Difference]) -> Result<Vec<Applied<'a>>, Error> {
-    let mut changes: BTreeMap<&str, Vec<(&Difference, (&str, &str))>> = BTreeMap::new();
+    let mut by_topic: BTreeMap<&str, Vec<&'a Difference>> = BTreeMap::new();
     for difference in differences {
-        if let Difference::Setting { topic, key, wanted, .. } = difference {
-            changes.entry(topic).or_default().push((difference, (key, wanted)));
+        if let Difference::Setting { topic, .. } = difference {
+            by_topic.entry(topic).or_default().push(difference);
         }
     }
-    let settings: Vec<(&str, Vec<(&str, &str)>)> =
-        changes.iter().map(|(topic, list)| (*topic, list.iter().map(|(_, setting)| *setting).collect())).collect();
-    let asked: Vec<(&str, &[(&str, &str)])> = settings.iter().map(|(topic, list)| (*topic, &list[..])).collect();
-    let results = admin.set_topic_settings(&asked).await?;
-    let of = |(list, result): (Vec<(&'a Difference, _)>, Result<(), Error>)| {
-        list.into_iter().map(move |(difference, _)| Applied { difference, result: result.clone() })
+    let settings: Vec<Vec<(&str, &str)>> =
+        by_topic.values().map(|list| list.iter().filter_map(setting).collect()).collect();
+    let changes: Vec<(&str, &[(&str, &str)])> =
+        by_topic.keys().zip(&settings).map(|(topic, settings)| (*topic, &settings[..])).collect();
+    let results = admin.set_topic_settings(&changes).await?;
+    let of = |(list, result): (Vec<&'a Difference>, Result<(), Error>)| {
+        list.into_iter().map(move |difference| Applied { difference, result: result.clone() })
     };
-    Ok(changes.into_values().zip(results).flat_map(of).collect())
+    Ok(by_topic.into_values().zip(results).flat_map(of).collect())
+}
+
+fn setting<'a>(difference: &&'a Difference) -> Option<(&'a str, &'a str)> {
+    match difference {
+        Difference::Setting { key, wanted, .. } => Some((key, wanted)),
+        _ => None,
+    }
 }
 
 async fn add_acls<'a>(admin: &Admin, differences: &'a [Difference]) -> Result<Vec<Applied<'a>>, Error> {

@@ -334,6 +334,12 @@ pub fn tool(class: &str) -> Command {
 pub const CONSOLE_PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
 /// `kafka-console-consumer`.
 pub const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+/// `kafka-topics`, `kafka-configs` and `kafka-acls`, as their scripts are named.
+pub const ADMIN_TOOLS: [(&str, &str); 3] = [
+    ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
+    ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
+    ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
+];
 
 fn java(heap: &str) -> Command {
     let mut command = Command::new("java");
