@@ -71,7 +71,8 @@ impl World {
 
     /// Adds an agent, starts it, and waits until it is online.
     async fn agent(&self, handle: &Handle, text: &str) -> Agent {
-        let added = handle.add_agent(AddAgent { name: name(text), labels: Labels::new() }).await.expect("added");
+        let added =
+            handle.add_agent(AddAgent { name: name(text), labels: Labels::new(), layout: None }).await.expect("added");
         let config = agent::Config {
             data: self.dir.path().join("agent"),
             environment: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())],

@@ -74,7 +74,7 @@ impl Stage {
 
     /// Adds an agent and returns the file with its credential.
     pub async fn add(&self, name: &str) -> PathBuf {
-        let request = AddAgent { name: name.parse().unwrap(), labels: Labels::new() };
+        let request = AddAgent { name: name.parse().unwrap(), labels: Labels::new(), layout: None };
         let added = self.handle.add_agent(request).await.expect("added");
         user::private(&self.path(&format!("{name}.credential")), &added.credential)
     }

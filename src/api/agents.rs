@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::AgentName, selector::Labels};
+use crate::{id::AgentName, layout::Layout, selector::Labels};
 
 /// Whether an agent can be worked with. Counted only in time in which the controller's own records came back from
 /// Kafka, so that a broker outage makes nobody silent or offline.
@@ -48,6 +48,9 @@ pub struct Agent {
     pub labels: Labels,
     /// The part of the labels that it was given when it was added.
     pub given_labels: Labels,
+    /// Which topics carry what is sent to it.
+    #[serde(default)]
+    pub layout: Layout,
     /// The version of its program, once it had a session with this controller.
     pub version: Option<String>,
     /// Its process id, while it has a session.
@@ -85,6 +88,26 @@ pub struct AddAgent {
     /// Labels that it gets; they win over what the agent says of itself.
     #[serde(default)]
     pub labels: Labels,
+    /// Which topics carry what is sent to it; the controller's choice if nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+}
+
+/// An agent's own login at the brokers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaLogin {
+    /// How.
+    pub mechanism: String,
+    /// As whom.
+    pub username: String,
+    /// With which password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for KafkaLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaLogin").field("username", &self.username).field("password", &"***").finish_non_exhaustive()
+    }
 }
 
 /// The answer to `POST /v1/agents`. The secret is in here and nowhere else: the controller keeps only its hash.
@@ -98,6 +121,36 @@ pub struct AddedAgent {
     pub prefix: String,
     /// The number of partitions that the agent must be started with as well.
     pub partitions: u32,
+    /// Where it is written to; the agent must be started with the same.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Its own login at the brokers, if it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaLogin>,
+    /// What somebody still has to do in Kafka who may: commands of Kafka's own tools, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands: Option<String>,
+}
+
+impl AddedAgent {
+    /// What goes into the agent's credential file: the credential, and under it what else differs from the defaults.
+    pub fn pass(&self) -> String {
+        let mut text = format!("{}\n", self.credential);
+        let mut line = |key: &str, value: &str| text.push_str(&format!("{key}: {value}\n"));
+        let Some(login) = &self.kafka else {
+            if self.layout != Layout::default() {
+                line("layout", self.layout.as_str());
+            }
+            return text;
+        };
+        line("prefix", &self.prefix);
+        line("partitions", &self.partitions.to_string());
+        line("layout", self.layout.as_str());
+        line("sasl-mechanism", &login.mechanism);
+        line("sasl-username", &login.username);
+        line("sasl-password", &login.password);
+        text
+    }
 }
 
 impl std::fmt::Debug for AddedAgent {

@@ -17,6 +17,7 @@ use crate::{
     api::{AddAgent, AddedAgent, Agent, jobs::AskedBy},
     config::{Environment, Settings, keys},
     id::AgentName,
+    layout::Layout,
     selector::{self, Selector},
 };
 
@@ -61,6 +62,10 @@ pub struct AddArgs {
     /// Labels that it gets; they win over what it says of itself
     #[arg(long = "label", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = selector::label)]
     labels: Vec<(String, String)>,
+    /// Which topics carry what it is sent: shared or per-agent [default: the
+    /// controller's choice]
+    #[arg(long, value_name = "NAME")]
+    layout: Option<Layout>,
     /// Write the credential to this file, mode 0600, and not to stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -85,7 +90,8 @@ pub async fn run(command: AgentsCommand, environment: &Environment) -> Result<u8
         }
         AgentsCommand::Add(args) => {
             let session = session::open(args.flags, environment)?;
-            add(AddAgent { name: args.name, labels: args.labels.into_iter().collect() }, args.out, session).await?;
+            let labels = args.labels.into_iter().collect();
+            add(AddAgent { name: args.name, labels, layout: args.layout }, args.out, session).await?;
         }
         AgentsCommand::Show(args) => show(&args.name, session::open(args.flags, environment)?).await?,
         AgentsCommand::Drain(args) => drain(&args.name, true, session::open(args.flags, environment)?).await?,
@@ -166,6 +172,7 @@ async fn show(name: &AgentName, session: Session) -> Result<(), Failure> {
             rows.extend(agent.version.map(|version| ("version", version)));
             rows.extend(agent.pid.map(|pid| ("pid", pid.to_string())));
             rows.push(("partition", agent.partition.to_string()));
+            rows.push(("layout", agent.layout.to_string()));
             rows.extend(agent.labels.iter().map(|(key, value)| ("label", format!("{key}={value}"))));
             let lines = rows.iter().map(|(what, value)| format!("{what:<10}  {value}\n"));
             output::print(&lines.collect::<String>())?;
@@ -202,15 +209,17 @@ async fn add(request: AddAgent, out: Option<PathBuf>, session: Session) -> Resul
     session::refuse_existing(out.as_deref())?;
     let added = session.client.add_agent(&request).await?;
     let source = match &out {
-        Some(path) => {
-            session::write_secret(path, &added.credential, &format!("`rk agents rm {}` and add it again", added.name))?
-        }
+        Some(path) => session::write_secret(
+            path,
+            added.pass().trim_end(),
+            &format!("`rk agents rm {}` and add it again", added.name),
+        )?,
         None => "file:CREDENTIAL".to_owned(),
     };
     match session.format {
         Format::Json => output::print_json(&added)?,
         Format::Jsonl => output::print_jsonl(&added)?,
-        Format::Table | Format::Name if out.is_none() => output::print(&format!("{}\n", added.credential))?,
+        Format::Table | Format::Name if out.is_none() => output::print(&added.pass())?,
         Format::Table | Format::Name => (),
     }
     if !session.quiet {
@@ -234,7 +243,10 @@ fn launch_line(added: &AddedAgent, source: &str, settings: &Settings) {
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "rk: agent {} is known; start it on its machine with\n  {line}", added.name);
     if source == "file:CREDENTIAL" {
-        let _ = writeln!(err, "where the file CREDENTIAL (mode 0600) holds the line above; it is not shown again");
+        let _ = writeln!(err, "where the file CREDENTIAL (mode 0600) holds what is above; it is not shown again");
+    }
+    if let Some(commands) = &added.commands {
+        let _ = write!(err, "rk: before that, somebody who may runs\n{commands}");
     }
 }
 

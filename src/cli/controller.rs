@@ -8,7 +8,8 @@ use super::{Failure, failure, flags::ControllerFlags, kafka, log, output, servic
 use crate::{
     api::DEFAULT_ADDRESS,
     config::{Environment, keys},
-    controller, journal,
+    controller::{self, provision::OnCluster},
+    journal,
     kafka::topics,
     link::Identity,
     private_file,
@@ -54,6 +55,11 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     let manage = settings.topics_manage()?;
     for warning in topics::prepare(&cluster, &config.link.prefix, partitions, manage).await?.warnings {
         tracing::warn!("{warning}");
+    }
+    // Who must not touch topics makes none for agents either.
+    if manage == topics::Manage::Auto {
+        let users = settings.switch(&keys::PROVISION_KAFKA)?;
+        config.provision = Some(OnCluster::new(cluster.admin(), config.link.prefix.clone(), users));
     }
     output::say(&format!("rk: controller {} at {address}", identity.fingerprint()));
     controller::run(config, Arc::new(cluster), identity, listener, stops).await?;

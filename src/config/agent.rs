@@ -16,7 +16,7 @@ use crate::{
 impl Settings {
     /// Who the agent is.
     pub fn credential(&self) -> Result<Credential, Error> {
-        let text = self.secret(&keys::CREDENTIAL)?.ok_or_else(|| {
+        let text = self.pass.credential.as_ref().ok_or_else(|| {
             let cure = "an agent needs its credential, which `rk agents add NAME` prints, or --join with a token";
             self.missing(&keys::CREDENTIAL, cure)
         })?;
@@ -35,7 +35,7 @@ impl Settings {
                 None => Ok(None),
             };
         };
-        if self.secret(&keys::CREDENTIAL)?.is_some() {
+        if self.pass.credential.is_some() {
             return refused(&keys::JOIN, "there is a credential as well; give one of the two".to_owned());
         }
         let token = text

@@ -29,6 +29,7 @@ impl Settings {
             tls: self.api_tls()?,
             accept_rollback: self.switch(&keys::ACCEPT_ROLLBACK)?,
             jobs,
+            layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
             ..Config::default()
         })
     }

@@ -55,6 +55,7 @@ impl Settings {
         Ok(link::Config {
             prefix: self.parse::<Prefix>(&keys::PREFIX)?.unwrap_or(default.prefix),
             partitions: partitions.unwrap_or(default.partitions),
+            layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
             ..link::Config::default()
         })
     }

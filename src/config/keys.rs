@@ -208,6 +208,13 @@ keys! {
     HEALTH_ADDR = Key::new("Network", &[Controller, Agent], "health-addr", "HOST:PORT")
         .help("Serve /health/live, /health/ready and /metrics here, over plain HTTP [default: nowhere]");
 
+    /// Which topics carry what agents are sent.
+    LAYOUT = Key::new(KAFKA, &[Controller, Agent], "layout", "NAME")
+        .help("shared, or per-agent: a topic of its own down to each agent; a controller's is for new ones [default: shared]");
+    /// Users and rights of their own for agents.
+    PROVISION_KAFKA = controller("provision-kafka", "").switch()
+        .help("Give each new agent a Kafka user and rights of its own, and take them when it goes");
+
     /// The controller's key.
     IDENTITY = controller("identity", "FILE")
         .help("The controller's key, made if missing: back it up [default: DATA/identity.pem]");

@@ -14,6 +14,7 @@ mod file;
 #[cfg(feature = "link")]
 mod kafka;
 pub mod keys;
+mod pass;
 mod source;
 #[cfg(feature = "link")]
 mod topics;
@@ -30,6 +31,7 @@ pub use broker::BROKER_ADDRESS;
 pub use environment::Environment;
 pub use file::File;
 use keys::{Key, Role};
+use pass::Pass;
 pub use source::{SecretSource, SourceError};
 
 use crate::secret::Secret;
@@ -83,12 +85,14 @@ pub struct Settings {
     flags: Given,
     environment: Environment,
     file: Option<File>,
+    /// What stands under the credential.
+    pass: Pass,
 }
 
 impl Settings {
     /// Puts `flags` over the environment over the file that `--config` names, or the first of the usual ones.
     pub fn gather(role: Role, flags: Given, environment: Environment) -> Result<Self, Error> {
-        let mut settings = Self { role, flags, environment, file: None };
+        let mut settings = Self { role, flags, environment, file: None, pass: Pass::default() };
         settings.file = match settings.text(&keys::CONFIG) {
             Some((origin, path)) => Some(
                 File::read(Path::new(path))?
@@ -105,6 +109,12 @@ impl Settings {
                 found
             }
         };
+        if keys::CREDENTIAL.roles.contains(&role)
+            && let Some(text) = settings.secret(&keys::CREDENTIAL)?
+        {
+            let origin = settings.origin(&keys::CREDENTIAL);
+            settings.pass = Pass::read(text.expose()).map_err(|problem| Error::Value { origin, problem })?;
+        }
         Ok(settings)
     }
 
@@ -155,6 +165,11 @@ impl Settings {
 
     /// The secret that `key` points to.
     pub fn secret(&self, key: &'static Key) -> Result<Option<Secret<String>>, Error> {
+        if self.above(key).is_none()
+            && let Some(secret) = self.pass.values.get(key.name)
+        {
+            return Ok(Some(Secret::new(secret[0].clone())));
+        }
         let Some(source) = self.parse::<SecretSource>(key)? else { return Ok(None) };
         let origin = self.text(key).map(|(origin, _)| origin).unwrap_or_default();
         self.read_secret(origin, &source).map(Some)
@@ -198,6 +213,15 @@ impl Settings {
     }
 
     fn values(&self, key: &'static Key) -> Option<(String, Vec<&str>)> {
+        let below = || {
+            let values = self.pass.values.get(key.name)?;
+            Some((format!("{} in the credential", key.name), values.iter().map(String::as_str).collect()))
+        };
+        self.above(key).or_else(below)
+    }
+
+    /// The values of a key, whatever stands under the credential.
+    fn above(&self, key: &'static Key) -> Option<(String, Vec<&str>)> {
         debug_assert!(keys::named(key.name).is_some(), "{} is missing in KEYS", key.name);
         if let Some(values) = self.flags.get(key.name) {
             return Some((format!("--{}", key.name), values.iter().map(String::as_str).collect()));

@@ -3,7 +3,7 @@ use super::*;
 fn settings(flags: &[(&'static str, &str)], environment: Environment, file: &str) -> Settings {
     let flags = flags.iter().map(|(name, value)| (*name, vec![(*value).to_owned()])).collect();
     let file = File::parse(Path::new("rk.yaml"), file).expect("parsed");
-    Settings { role: Role::Agent, flags, environment, file: Some(file) }
+    Settings { role: Role::Agent, flags, environment, file: Some(file), pass: Pass::default() }
 }
 
 #[test]

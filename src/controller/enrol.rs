@@ -21,6 +21,7 @@ use crate::{
     },
     clock,
     id::{AgentName, MAX_AGENT_NAME},
+    layout::Layout,
     link::{Credential, EnrolRefusal, EnrolRequest, Fingerprint, JoinToken, Roster, SecretHash, Secrets, TokenId},
     protocol::call::Call,
     selector,
@@ -50,6 +51,10 @@ impl Door {
 impl Roster for Door {
     fn secrets(&self, name: &AgentName) -> Option<Secrets> {
         self.directory.ask(|registry| registry.secrets(clock::unix_ms(), name))
+    }
+
+    fn layout(&self, name: &AgentName) -> Layout {
+        self.directory.ask(|registry| registry.layout(name))
     }
 
     fn is_removed(&self, name: &AgentName) -> bool {
@@ -199,6 +204,7 @@ impl Handle {
         self.agent(name)?;
         let had_session = self.session(name).is_ok();
         self.shared().store.commit(Event::AgentRevoked { name: name.clone() }).await?;
+        self.retire(name.clone(), false);
         tracing::info!(agent = %name, "revoked");
         Ok(RevokedAgent { name: name.clone(), had_session })
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{access, scheduler};
 use crate::{
     id::AgentName,
+    layout::Layout,
     link::{Enrolment, SecretHash, TokenId},
     selector::Labels,
     versioned,
@@ -91,6 +92,13 @@ pub enum Event {
     },
     /// Of who may ask the API.
     Access(access::Event),
+    /// Where an agent's packets run, if not as in [`Layout`]'s default.
+    AgentPlaced {
+        /// Its name.
+        name: AgentName,
+        /// Where.
+        layout: Layout,
+    },
 }
 
 /// A join token.
@@ -188,7 +196,8 @@ mod tests {
                 Event::AgentEnrolled { name: name.clone(), token: id, enrolment },
                 [&[1, 9][..], &b7, &[9; 8], &[8; 16]].concat(),
             ),
-            (Event::Access(access::Event::Revoked { name }), vec![1, 10, 1, 2, b'b', b'7']),
+            (Event::Access(access::Event::Revoked { name: name.clone() }), vec![1, 10, 1, 2, b'b', b'7']),
+            (Event::AgentPlaced { name, layout: Layout::PerAgent }, vec![1, 11, 2, b'b', b'7', 1]),
         ]
     }
 

@@ -23,6 +23,7 @@ pub mod http;
 mod jobs;
 mod metrics;
 pub mod peer;
+pub mod provision;
 pub mod registry;
 pub mod scheduler;
 mod snapshots;
@@ -50,6 +51,7 @@ use crate::{
     clock, health,
     journal::{self, Journal, StateKey},
     kafka::SharedCluster,
+    layout::Layout,
     link::{self, Identity, LinkError, Listener, Session},
     private_file::PrivateFileError,
     protocol::{self, allowance::Budget},
@@ -74,7 +76,7 @@ use store::Store;
 const OUTPUT_BUDGET: u64 = 512 << 20;
 
 /// A controller's settings.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The link's settings; agents have the same prefix and partitions.
     pub link: link::Config,
@@ -95,6 +97,10 @@ pub struct Config {
     pub snapshot_every: u64,
     /// How jobs are kept and when they are given up.
     pub jobs: scheduler::Config,
+    /// Where new agents are written to, unless somebody says. Default shared.
+    pub layout: Layout,
+    /// What makes what agents need in Kafka. Default nothing: then there are no topics of their own.
+    pub provision: Option<Arc<dyn provision::Provision>>,
     /// Where the controller says how it is to who has no token. Default nowhere but on the API.
     pub health: Option<Arc<TcpListener>>,
 }
@@ -111,6 +117,8 @@ impl Default for Config {
             accept_rollback: false,
             snapshot_every: 50_000,
             jobs: scheduler::Config::default(),
+            layout: Layout::Shared,
+            provision: None,
             health: None,
         }
     }
@@ -275,6 +283,8 @@ where
         abandon: watch::Sender::new(false),
         budget: Budget::new(OUTPUT_BUDGET),
         audit: Audit::open(&config.data)?,
+        layout: config.layout,
+        provision: config.provision.clone(),
         unauthorized: AtomicU64::new(0),
         rotating: Default::default(),
     });

@@ -106,7 +106,7 @@ pub struct Api {
 impl World {
     /// Adds an agent and gives it a session.
     pub async fn agent(&self, text: &str) -> FakeAgent {
-        let request = AddAgent { name: name(text), labels: Labels::new() };
+        let request = AddAgent { name: name(text), labels: Labels::new(), layout: None };
         self.handle.add_agent(request).await.expect("added");
         self.connect(text).await
     }

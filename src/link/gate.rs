@@ -14,14 +14,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    Credential, EnrolRefusal, EnrolRequest, Lane, Layout, SecretHash, TokenId,
+    Credential, EnrolRefusal, EnrolRequest, Lane, SecretHash, TokenId,
     caller::Caller,
     notice::Reason,
     packet::{self, Header, Incarnation, Kind, MAC},
     proof,
     until::until,
 };
-use crate::id::AgentName;
+use crate::{id::AgentName, layout::Layout};
 
 /// The hashes of the secrets by which an agent authenticates now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

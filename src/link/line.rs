@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 use super::{
-    Config, Fingerprint, Held, Lane, Layout, LinkError, address,
+    Config, Fingerprint, Held, Lane, LinkError, address,
     caller::Caller,
     enrol,
     hello::close,
@@ -34,6 +34,7 @@ use super::{
 use crate::{
     frame,
     kafka::{Record, SharedCluster},
+    layout::Layout,
 };
 
 /// What all connections of one run of a caller share.

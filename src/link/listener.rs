@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Config, Identity, Lane, Layout, LinkError, accept, address,
+    Config, Identity, Lane, LinkError, accept, address,
     caller::Caller,
     gate::{Dropped, Gate, Roster, Verdict},
     hello::close,
@@ -32,6 +32,7 @@ use super::{
 use crate::{
     id::AgentName,
     kafka::{PartitionWriter, Record, SharedCluster},
+    layout::Layout,
 };
 
 /// Sessions that wait to be taken over by the controller.

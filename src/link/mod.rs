@@ -18,7 +18,6 @@ mod held;
 mod hello;
 pub mod identity;
 mod inbox;
-mod layout;
 mod line;
 mod listener;
 mod notice;
@@ -49,7 +48,6 @@ pub use error::LinkError;
 pub use gate::{Dropped, Roster, Secrets};
 pub use held::Held;
 pub use identity::{Fingerprint, Identity};
-pub use layout::Layout;
 pub use listener::Listener;
 pub use profile::Profile;
 use rand::{SeedableRng, rngs::StdRng};
@@ -58,7 +56,7 @@ pub use session::{Dismissal, Session};
 pub use stream::{RecvStream, SendStream};
 pub use token::{InvalidToken, JoinToken, TokenId};
 
-use crate::kafka::Prefix;
+use crate::{kafka::Prefix, layout::Layout};
 
 /// Which of an agent's two connections a stream runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -80,6 +80,7 @@ async fn play(
         let request = crate::api::AddAgent {
             name: name.parse().map_err(|e| Failure::usage(format!("{e}")))?,
             labels: [("demo".to_owned(), "yes".to_owned())].into(),
+            layout: None,
         };
         let added = client.add_agent(&request).await?;
         let credential = stage.secret(&format!("{name}.credential"), &added.credential)?;

@@ -153,7 +153,7 @@ impl Jobs {
                 }
                 state.note(event, |id| self.log_partition(id));
             }
-            Event::Access(_) => {}
+            Event::AgentPlaced { .. } | Event::Access(_) => {}
         });
     }
 

@@ -6,6 +6,7 @@
 use super::{AgentName, Change, Entry, Presence, Registry};
 use crate::{
     controller::event::{Event, Token},
+    layout::Layout,
     link::{EnrolRefusal, EnrolRequest, SecretHash, Secrets, TokenId},
     selector::Labels,
 };
@@ -153,7 +154,9 @@ impl Registry {
             entry.kept.map(|kept| Event::AgentRotated { name: name.clone(), secret: entry.secret, kept: Some(kept) });
         let enrolled =
             entry.enrolment.map(|(token, enrolment)| Event::AgentEnrolled { name: name.clone(), token, enrolment });
+        let placed = (entry.layout != Layout::default())
+            .then(|| Event::AgentPlaced { name: name.clone(), layout: entry.layout });
         let revoked = entry.revoked.then(|| Event::AgentRevoked { name: name.clone() });
-        [rotated, enrolled, revoked].into_iter().flatten()
+        [placed, rotated, enrolled, revoked].into_iter().flatten()
     }
 }

@@ -27,6 +27,7 @@ use super::event::{Event, Token};
 use crate::{
     api::{Agent, AgentCounts, AgentState},
     id::AgentName,
+    layout::Layout,
     link::{EnrolRequest, Enrolment, Profile, SecretHash, TokenId},
     selector::{Labels, Selector},
 };
@@ -62,6 +63,7 @@ struct Entry {
     /// Who enrolled it, and may ask again.
     enrolment: Option<(TokenId, Enrolment)>,
     given: Labels,
+    layout: Layout,
     /// What it said of itself last.
     profile: Option<Profile>,
     presence: Presence,
@@ -121,6 +123,12 @@ impl Registry {
             Event::AgentEnrolled { name, token, enrolment } => {
                 if let Some(entry) = self.agents.get_mut(&name) {
                     entry.enrolment = Some((token, enrolment));
+                }
+                Change::Nothing
+            }
+            Event::AgentPlaced { name, layout } => {
+                if let Some(entry) = self.agents.get_mut(&name) {
+                    entry.layout = layout;
                 }
                 Change::Nothing
             }
@@ -237,6 +245,11 @@ impl Registry {
         counts
     }
 
+    /// Where an agent's packets run.
+    pub fn layout(&self, name: &AgentName) -> Layout {
+        self.agents.get(name).map(|entry| entry.layout).unwrap_or_default()
+    }
+
     /// Whether there is such an agent.
     pub fn contains(&self, name: &AgentName) -> bool {
         self.agents.contains_key(name)
@@ -282,6 +295,7 @@ impl Registry {
             state: if entry.revoked { AgentState::Revoked } else { self.state_of(entry) },
             labels: entry.labels(),
             given_labels: entry.given.clone(),
+            layout: entry.layout,
             version: entry.profile.as_ref().map(|profile| profile.version.clone()),
             pid: entry.profile.as_ref().filter(|_| entry.session().is_some()).map(|profile| profile.pid),
             last_heard_ms: entry.heard_at.map(|at| millis(now.saturating_sub(at))),
@@ -297,7 +311,17 @@ impl Registry {
 impl Entry {
     fn new(secret: SecretHash, given: Labels) -> Self {
         let presence = Presence::Gone;
-        Self { secret, kept: None, revoked: false, enrolment: None, given, profile: None, presence, heard_at: None }
+        Self {
+            secret,
+            kept: None,
+            revoked: false,
+            enrolment: None,
+            given,
+            layout: Layout::default(),
+            profile: None,
+            presence,
+            heard_at: None,
+        }
     }
 
     fn session(&self) -> Option<SessionNumber> {

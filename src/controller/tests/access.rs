@@ -59,7 +59,7 @@ async fn a_viewer_sees_and_changes_nothing() {
     viewer.status().await.expect("status");
     viewer.jobs(&JobQuery::default()).await.expect("jobs");
     let by = AskedBy { by: "x".to_owned() };
-    let add = AddAgent { name: name("b"), labels: Labels::new() };
+    let add = AddAgent { name: name("b"), labels: Labels::new(), layout: None };
     assert_eq!(code(viewer.add_agent(&add).await), Code::Forbidden);
     assert_eq!(code(viewer.remove_agent(&name("a")).await), Code::Forbidden);
     assert_eq!(code(viewer.drain_agent(&name("a"), &by).await), Code::Forbidden);
@@ -76,7 +76,11 @@ async fn a_token_for_one_node_executes_there_and_nowhere_else() {
     let site = Site::new();
     let mut world = site.controller().await.expect("started");
     for agent in ["node-1", "node-2"] {
-        world.handle.add_agent(AddAgent { name: name(agent), labels: Labels::new() }).await.expect("added");
+        world
+            .handle
+            .add_agent(AddAgent { name: name(agent), labels: Labels::new(), layout: None })
+            .await
+            .expect("added");
     }
     let api = world.serve(&site).await;
     let verbs = [Verb::Exec].into();
@@ -98,7 +102,7 @@ async fn a_token_for_some_labels_runs_jobs_on_them_under_its_own_name() {
     let mut world = site.controller().await.expect("started");
     for (agent, zone) in [("a", "1"), ("b", "2")] {
         let labels: Labels = [("zone".to_owned(), zone.to_owned())].into();
-        world.handle.add_agent(AddAgent { name: name(agent), labels }).await.expect("added");
+        world.handle.add_agent(AddAgent { name: name(agent), labels, layout: None }).await.expect("added");
     }
     let api = world.serve(&site).await;
     let selector: Selector = "zone=1".parse().expect("a selector");

@@ -68,10 +68,10 @@ async fn agents_are_added_listed_shown_and_removed() {
     let _agent = world.agent("b").await;
     let api = world.serve(&site).await;
     let labels: Labels = [("zone".to_owned(), "a".to_owned())].into();
-    let added = api.client.add_agent(&AddAgent { name: name("a"), labels }).await.expect("added");
+    let added = api.client.add_agent(&AddAgent { name: name("a"), labels, layout: None }).await.expect("added");
     assert!(added.credential.starts_with("rk1.a."));
     assert_eq!((added.prefix.as_str(), added.partitions), ("rk", 8));
-    let again = AddAgent { name: name("a"), labels: Labels::new() };
+    let again = AddAgent { name: name("a"), labels: Labels::new(), layout: None };
     assert_eq!(code(api.client.add_agent(&again).await), Code::AgentExists);
 
     let all = api.client.agents(&Selector::default()).await.expect("listed").agents;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn request(text: &str) -> AddAgent {
-    AddAgent { name: name(text), labels: Labels::new() }
+    AddAgent { name: name(text), labels: Labels::new(), layout: None }
 }
 
 #[tokio::test]
@@ -52,7 +52,8 @@ async fn a_malformed_label_is_refused() {
     let site = Site::new();
     let world = site.controller().await.expect("started");
     let labels = [("a b".to_owned(), "c".to_owned())].into();
-    let error = world.handle.add_agent(AddAgent { name: name("a"), labels }).await.expect_err("malformed");
+    let error =
+        world.handle.add_agent(AddAgent { name: name("a"), labels, layout: None }).await.expect_err("malformed");
     assert_eq!(error.code, Code::Invalid);
 }
 

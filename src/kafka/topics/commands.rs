@@ -91,7 +91,7 @@ fn add_acl(acl: &Acl, operations: &[Operation], bootstrap: &str) -> String {
 }
 
 /// A comment: it needs a password that only its reader should know.
-fn add_user(user: &str, bootstrap: &str) -> String {
+pub fn add_user(user: &str, bootstrap: &str) -> String {
     format!(
         "# kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type users --entity-name {} \
          --add-config 'SCRAM-SHA-512=[iterations=8192,password=…]'",

@@ -4,6 +4,7 @@
 //! Deciding is pure: [`Desired`], [`plan`] and the [`commands`] know no cluster. Promises: nothing here makes a topic
 //! smaller, changes a number of partitions or of replicas, or deletes anything.
 
+mod agent;
 mod apply;
 pub mod commands;
 mod desired;
@@ -15,6 +16,7 @@ mod plan;
 mod rights;
 mod strimzi;
 
+pub use agent::AgentNeeds;
 pub use apply::{Applied, apply};
 pub use desired::{Desired, Installation, principal_of, user_of_agent};
 pub use difference::{Difference, Mend};

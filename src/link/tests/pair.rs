@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use crate::{
     id::AgentName,
     kafka::{Prefix, SharedCluster, memory::MemoryCluster},
+    layout::Layout,
     link::{
-        AgentSession, Config, Credential, Dialer, Identity, Lane, Layout, LinkError, Listener, Profile, RecvStream,
-        Roster, SecretHash, Secrets, SendStream, Session,
+        AgentSession, Config, Credential, Dialer, Identity, Lane, LinkError, Listener, Profile, RecvStream, Roster,
+        SecretHash, Secrets, SendStream, Session,
     },
 };
 

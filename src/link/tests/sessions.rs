@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::pair::*;
 use crate::{
     kafka::Prefix,
-    link::{Credential, Dismissal, Fingerprint, Lane, Layout, LinkError},
+    layout::Layout,
+    link::{Credential, Dismissal, Fingerprint, Lane, LinkError},
 };
 
 fn world(partitions: u32) -> World {
