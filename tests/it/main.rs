@@ -17,6 +17,7 @@ mod namespaces;
 mod open_log;
 mod quotas;
 mod rig;
+mod rights;
 mod run;
 mod steer;
 #[path = "../support/mod.rs"]
