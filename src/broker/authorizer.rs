@@ -63,6 +63,11 @@ impl Authorizer {
         Ok(Self { file, rules, changing: Mutex::new(()) })
     }
 
+    /// Whether a list is kept in this directory.
+    pub fn is_kept(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }

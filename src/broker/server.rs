@@ -125,6 +125,9 @@ impl Shared {
         let credentials = Credentials::open(&config.data).map_err(data)?;
         let accounts = Accounts::new(config.listener.sasl.as_ref().unwrap_or(&Users::default()), credentials);
         let authorizer = if config.super_users.is_empty() {
+            if Authorizer::is_kept(&config.data) {
+                tracing::warn!("no super user is named: the access control list that is kept here counts for nothing");
+            }
             None
         } else {
             Some(Authorizer::open(&config.data, &config.super_users).map_err(data)?)

@@ -19,6 +19,7 @@ mod namespaces;
 mod open_log;
 mod quotas;
 mod rig;
+mod rights;
 mod run;
 mod steer;
 #[path = "../support/mod.rs"]

@@ -4,6 +4,7 @@
 use super::certs::Authority;
 use super::embedded::Embedded;
 use super::kafka;
+use super::kafka::admin::{Admin, Rule};
 use super::user::User;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -52,6 +53,28 @@ impl TestCluster {
             TestCluster::Kafka(cluster) => cluster.allow_shared_layout(&prefix),
         }
         prefix
+    }
+
+    /// A connection on which everything is allowed.
+    pub fn admin(&self) -> Admin {
+        match self {
+            TestCluster::Embedded(broker) => broker.admin(),
+            TestCluster::Kafka(cluster) => cluster.admin(),
+        }
+    }
+
+    /// A connection as this user, to the first living address of the bootstrap list.
+    pub fn log_in(&self, user: User) -> Admin {
+        let bootstrap = self.bootstrap();
+        bootstrap.split(',').find_map(|address| Admin::log_in(address, &self.ca(), user).ok()).expect("a node answers")
+    }
+
+    /// Adds rules and waits until every node holds them.
+    pub fn allow(&self, rules: &[Rule]) {
+        match self {
+            TestCluster::Embedded(broker) => broker.admin().allow(rules).unwrap(),
+            TestCluster::Kafka(cluster) => cluster.allow(rules),
+        }
     }
 
     /// The bootstrap list, joined by commas. Its first address is dead on purpose.

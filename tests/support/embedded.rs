@@ -55,7 +55,7 @@ impl Embedded {
 
     /// A connection on which everything is allowed.
     pub fn admin(&self) -> Admin {
-        Admin::log_in(self.port, &self.authority.ca()).unwrap()
+        Admin::log_in(&format!("127.0.0.1:{}", self.port), &self.authority.ca(), ADMIN).unwrap()
     }
 
     /// Gives the users of controllers and agents the rights of the shared layout below the prefix `cluster`.

@@ -1,5 +1,5 @@
 //! The few admin requests that a test needs: on the internal listener of Apache Kafka's nodes, where everybody is a super
-//! user, or as [`ADMIN`] over TLS.
+//! user, or as some user over TLS.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::another::trusting;
-use super::super::user::{ADMIN, AGENT, CONTROLLER, User};
+use super::super::user::{AGENT, CONTROLLER, User};
 
 /// Kinds of resources, as the protocol numbers them.
 #[derive(Clone, Copy)]
@@ -122,16 +122,17 @@ impl Admin {
         Ok(Admin { stream: Box::new(stream), correlation: 0 })
     }
 
-    /// Connects over TLS, trusting `ca`, and logs in as [`ADMIN`].
-    pub fn log_in(port: u16, ca: &Path) -> io::Result<Admin> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+    /// Connects to `address`, host and port, over TLS, trusting `ca`, and logs in.
+    pub fn log_in(address: &str, ca: &Path, user: User) -> io::Result<Admin> {
+        let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(15)))?;
-        let name = "localhost".try_into().unwrap();
+        let (host, _) = address.rsplit_once(':').unwrap();
+        let name = host.to_owned().try_into().unwrap();
         let tls = rustls::ClientConnection::new(trusting(ca), name).map_err(io::Error::other)?;
         let mut admin = Admin { stream: Box::new(rustls::StreamOwned::new(tls, stream)), correlation: 0 };
         let shaken = admin.ask(1, &SaslHandshakeRequest::default().with_mechanism(string("PLAIN")))?;
         checked(shaken.error_code, None)?;
-        let login = format!("\0{}\0{}", ADMIN.name, ADMIN.password);
+        let login = format!("\0{}\0{}", user.name, user.password);
         let answer = admin.ask(2, &SaslAuthenticateRequest::default().with_auth_bytes(login.into()))?;
         checked(answer.error_code, answer.error_message)?;
         Ok(admin)
