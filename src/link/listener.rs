@@ -213,7 +213,9 @@ impl Shared {
         drop(state);
         let roster = self.gate.roster();
         if roster.is_removed(session.name()) || roster.layout(session.name()) == Layout::Shared {
-            self.own.forget(session.name());
+            for port in self.own.forget(session.name()) {
+                self.spawn(port.close(close::REMOVED, b"the agent has no topic of its own any more"));
+            }
         }
     }
 

@@ -77,12 +77,11 @@ impl Own {
         port.inbox.wake();
     }
 
-    /// Stops the ports of an agent.
-    pub fn forget(&self, name: &AgentName) {
+    /// Takes the ports of an agent out, which are not there any more after this. They may have last words to say.
+    pub fn forget(&self, name: &AgentName) -> Vec<Port> {
         let mut state = self.state();
-        for lane in [Lane::Control, Lane::Bulk] {
-            state.ports.remove(&(name.clone(), lane));
-        }
+        let lanes = [Lane::Control, Lane::Bulk].into_iter();
+        lanes.filter_map(|lane| state.ports.remove(&(name.clone(), lane))).map(|open| open.port).collect()
     }
 
     /// All ports, which are not there any more after this.

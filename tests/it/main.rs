@@ -17,6 +17,7 @@ mod fanout;
 mod jobs;
 mod namespaces;
 mod open_log;
+mod own;
 mod quotas;
 mod rig;
 mod rights;

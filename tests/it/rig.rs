@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     cluster::TestCluster,
+    kafka::admin::agents_have_topics,
     ports,
     process::{self, Process},
     user::{self, User},
@@ -112,12 +113,20 @@ impl Rig {
         let listen = format!("127.0.0.1:{port}");
         let mut command = self.bare(&["controller", "run", "--listen", &listen]);
         command.arg("--data").arg(self.path(data));
+        if agents_have_topics() {
+            command.args(["--layout", "per-agent"]);
+        }
         self.kafka(command, user::CONTROLLER)
     }
 
     /// Starts the controller and waits until it serves.
     pub fn start_controller(&self) {
-        let process = self.process(self.controller_command("controller", self.port), "controller.log");
+        self.launch_controller(self.controller_command("controller", self.port));
+    }
+
+    /// Starts this controller and waits until it serves.
+    pub fn launch_controller(&self, command: Command) {
+        let process = self.process(command, "controller.log");
         let mut controller = self.controller.lock().unwrap();
         *controller = Some(process);
         drop(controller);

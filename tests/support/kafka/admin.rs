@@ -74,18 +74,27 @@ impl Rule<'_> {
 
 const ALLOW: i8 = 3;
 
-/// Names of the shared layout's topics below a prefix.
-pub struct SharedLayout([String; 5]);
+/// Whether `RK_TEST_LAYOUT=per-agent` asks for agents with topics of their own.
+pub fn agents_have_topics() -> bool {
+    match std::env::var("RK_TEST_LAYOUT").as_deref() {
+        Err(_) | Ok("" | "shared") => false,
+        Ok("per-agent") => true,
+        Ok(other) => panic!("RK_TEST_LAYOUT={other}: it is shared or per-agent"),
+    }
+}
+
+/// Names of the topics below a prefix: of the shared layout, and of all agents that have one of their own.
+pub struct SharedLayout([String; 6]);
 
 impl SharedLayout {
     /// Below the prefix `cluster`.
     pub fn new(cluster: &str) -> SharedLayout {
-        SharedLayout(["", "down.", "up.", "logs", "blobs"].map(|name| format!("{cluster}.{name}")))
+        SharedLayout(["", "down.", "up.", "logs", "blobs", "agent."].map(|name| format!("{cluster}.{name}")))
     }
 
     /// The rights of [`CONTROLLER`] and [`AGENT`].
-    pub fn rules(&self) -> [Rule<'_>; 6] {
-        let [all, down, up, logs, blobs] = &self.0;
+    pub fn rules(&self) -> Vec<Rule<'_>> {
+        let [all, down, up, logs, blobs, own] = &self.0;
         let topic = |user: User, name, prefix, operation| Rule {
             user: user.name,
             resource: Resource::Topic,
@@ -93,14 +102,18 @@ impl SharedLayout {
             prefix,
             operation,
         };
-        [
+        let mut rules = vec![
             topic(CONTROLLER, all, true, Operation::All),
             topic(AGENT, down, true, Operation::Read),
             topic(AGENT, up, true, Operation::Write),
             topic(AGENT, logs, false, Operation::Write),
             topic(AGENT, blobs, false, Operation::Read),
             topic(AGENT, blobs, false, Operation::Write),
-        ]
+        ];
+        if agents_have_topics() {
+            rules.push(topic(AGENT, own, true, Operation::Read));
+        }
+        rules
     }
 }
 

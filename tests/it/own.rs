@@ -1,0 +1,135 @@
+//! Agents with a topic, a Kafka user and rights of their own.
+
+use std::{fs, path::Path, process::Command};
+
+use remoting_kafka::{
+    kafka::{
+        At, Cluster, Error, KafkaCluster, Record,
+        config::{Config, Login, Mechanism, Pem, Roots, Sasl, Tls},
+    },
+    secret::Secret,
+};
+
+use crate::{
+    rig::{PATIENCE, Rig, noise, run},
+    support::{process::Process, user, wait},
+};
+
+/// An installation whose controller gives agents what they need.
+fn start(test: &str) -> Rig {
+    let rig = Rig::prepare(test, 2);
+    let listen = format!("127.0.0.1:{}", rig.port);
+    let mut command =
+        rig.bare(&["controller", "run", "--listen", &listen, "--provision-kafka", "--layout", "per-agent"]);
+    command.arg("--data").arg(rig.path("controller"));
+    rig.launch_controller(rig.kafka(command, user::ADMIN));
+    rig
+}
+
+/// An agent that is told nothing but where the brokers are, whom to trust, and its file.
+fn agent(rig: &Rig, name: &str, file: &Path) -> Command {
+    let mut command = rig.bare(&["agent", "run", "--brokers", &rig.cluster.bootstrap()]);
+    command.arg("--tls-ca").arg(rig.cluster.ca());
+    command.arg("--credential").arg(format!("file:{}", file.display()));
+    command.arg("--data").arg(rig.path(&format!("{name}.data")));
+    command
+}
+
+/// A value under a credential.
+fn value(file: &Path, key: &str) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key}: ")));
+    line.unwrap_or_else(|| panic!("no {key} under the credential")).to_owned()
+}
+
+/// The cluster with an agent's own login.
+fn cluster(rig: &Rig, file: &Path) -> KafkaCluster {
+    let login = Login { user: value(file, "sasl-username"), password: Secret::new(value(file, "sasl-password")) };
+    let config = Config {
+        brokers: rig.cluster.bootstrap().split(',').map(str::to_owned).collect(),
+        tls: Some(Tls { roots: Roots::Pem(Pem::File(rig.cluster.ca())), client: None }),
+        sasl: Some(Sasl::password(Mechanism::ScramSha512, login).unwrap()),
+        ..Config::default()
+    };
+    KafkaCluster::new(config).unwrap()
+}
+
+fn allowed<T: std::fmt::Debug>(result: Result<T, Error>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(Error::Authorization { .. }) => false,
+        Err(other) => panic!("neither allowed nor refused: {other}"),
+    }
+}
+
+/// Whether it may read and write a topic.
+async fn rights(cluster: &KafkaCluster, topic: &str) -> (bool, bool) {
+    let mut reader = cluster.reader(topic, 0);
+    let read = match reader.offset(At::Earliest).await {
+        Ok(offset) => allowed(reader.fetch(offset, 1 << 20, std::time::Duration::ZERO).await),
+        Err(error) => allowed::<()>(Err(error)),
+    };
+    // What is written has a key that is nobody's, and is passed over.
+    let written = cluster.writer(topic, 0).produce(vec![Record::new("-nobody", "x")]).await;
+    (read, allowed(written))
+}
+
+#[test]
+fn one_file_starts_an_agent_and_lets_it_reach_its_own_topic_alone() {
+    let rig = start("own");
+    let file = rig.path("solo.credential");
+    let out = file.to_str().unwrap();
+    rig.run(&["agents", "add", "solo", "--out", out]).ok();
+    let other = rig.path("other.credential");
+    rig.run(&["agents", "add", "other", "--out", other.to_str().unwrap()]).ok();
+    let mut process: Process = rig.process(agent(&rig, "solo", &file), "solo.log");
+    rig.wait_online("solo", &mut process);
+    let shown = rig.run(&["agents", "show", "solo"]).ok().text();
+    assert!(shown.contains("per-agent"), "{shown}");
+
+    let bytes = noise(4 << 20);
+    assert!(run(rig.rk(&["exec", "solo", "--", "cat"]), &bytes).ok().stdout == bytes, "other bytes came back");
+    assert_eq!(rig.run(&["run", "-q", "--agent", "solo", "--", "echo", "a job"]).ok().text(), "a job\n");
+
+    let prefix = &rig.prefix;
+    let (read, write) = ((true, false), (false, true));
+    let tried = [
+        (format!("{prefix}.agent.solo.down"), read),
+        (format!("{prefix}.agent.other.down"), (false, false)),
+        (format!("{prefix}.down.control"), (false, false)),
+        (format!("{prefix}.down.bulk"), (false, false)),
+        (format!("{prefix}.up.control"), write),
+        (format!("{prefix}.up.bulk"), write),
+        (format!("{prefix}.journal"), (false, false)),
+        (format!("{prefix}.logs"), write),
+    ];
+    let solo = cluster(&rig, &file);
+    for (topic, expected) in &tried {
+        let found = rig.block_on(rights(&solo, topic));
+        println!("{topic}: may read {}, may write {}", found.0, found.1);
+        assert_eq!(found, *expected, "{topic}");
+    }
+
+    rig.run(&["agents", "rm", "solo"]).ok();
+    let status = wait::until("it ends", PATIENCE, || process.ended().ok_or_else(|| "it runs".to_owned()));
+    assert_eq!(status.code(), Some(77), "{}", rig.log("solo.log"));
+    wait::until("its login is gone", PATIENCE, || match rig.block_on(cluster(&rig, &file).check()) {
+        Err(Error::Login { .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let again = run(agent(&rig, "solo", &file), &[]).code(77);
+    assert!(again.stderr.contains("rk-agent-solo"), "{}", again.stderr);
+}
+
+#[test]
+fn a_controller_that_may_not_make_users_says_what_is_to_be_run() {
+    let rig = Rig::prepare("own-not", 2);
+    let mut command = rig.controller_command("controller", rig.port);
+    command.args(["--provision-kafka", "--layout", "per-agent"]);
+    rig.launch_controller(command);
+    let ran = rig.run(&["agents", "add", "solo"]).ok();
+    assert!(ran.text().contains("layout: per-agent") && !ran.text().contains("sasl"), "{}", ran.text());
+    for part in ["kafka-acls.sh", "rk-agent-solo", "Alter"] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+}
