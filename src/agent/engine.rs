@@ -69,7 +69,7 @@ pub async fn run(
     let mut streams = JoinSet::new();
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
-        let mut sessions = pin!(sessions(&dialer, &executor, name.as_str(), &mut streams, closing.subscribe()));
+        let mut sessions = pin!(sessions(&dialer, &wallet, &executor, &mut streams, closing.subscribe()));
         let mut stop = pin!(stop(&mut stops, &executor, &jobs, config.wait_for_jobs));
         let mut retire = pin!(retire(&config, &executor, &jobs));
         tokio::select! {
@@ -158,11 +158,13 @@ async fn open(
 /// One session after the other, until an error that trying again does not mend, or `closing`.
 async fn sessions(
     dialer: &Dialer,
+    wallet: &Wallet,
     executor: &Executor,
-    name: &str,
     streams: &mut JoinSet<()>,
     mut closing: watch::Receiver<bool>,
 ) -> Option<LinkError> {
+    let name = wallet.held().credential().name.clone();
+    let name = name.as_str();
     let mut backoff = RETRY;
     let mut complaint = Complaint::default();
     loop {
@@ -174,6 +176,7 @@ async fn sessions(
         let error = match connected {
             Ok(session) => {
                 tracing::info!("agent {name} online, version {VERSION}");
+                wallet.met(session.controller()).await;
                 backoff.reset();
                 complaint = Complaint::default();
                 serve(session, executor, streams, &mut closing).await?

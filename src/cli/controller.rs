@@ -1,5 +1,7 @@
 //! `rk controller run`: the controller.
 
+mod key;
+
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use clap::{Args, Subcommand};
@@ -19,6 +21,9 @@ use crate::{
 pub enum ControllerCommand {
     /// Run the controller on this machine
     Run(RunArgs),
+    /// Rotate the controller's key
+    #[command(subcommand)]
+    Key(key::KeyCommand),
 }
 
 /// Arguments of `rk controller run`.
@@ -30,10 +35,13 @@ pub struct RunArgs {
 
 /// Runs the controller until it is told to stop, or another one takes over.
 pub async fn run(command: ControllerCommand, environment: &Environment) -> Result<u8, Failure> {
-    let ControllerCommand::Run(args) = command;
+    let args = match command {
+        ControllerCommand::Run(args) => args,
+        ControllerCommand::Key(command) => return key::run(command, environment),
+    };
     let settings = args.flags.settings(environment)?;
     log::start(&settings, log::SERVICE)?;
-    let config = settings.controller()?;
+    let mut config = settings.controller()?;
     let stops = service::stops(&settings)?;
     let listener = service::listen(&settings, DEFAULT_ADDRESS).await?;
     let address = service::address(&listener)?;
@@ -47,6 +55,7 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
         Failure::usage(format!("{data}: {e}; choose a directory that this user may write with --data"))
     })?;
     let identity_file = settings.path(&keys::IDENTITY).unwrap_or_else(|| config.data.join("identity.pem"));
+    config.next_identity = Some(key::next_file(&identity_file));
     let identity = Arc::new(identity(&identity_file)?);
     let cluster = kafka::cluster(&settings, "controller", &config.link.prefix.to_string())?;
     let partitions = i32::try_from(config.link.partitions).unwrap_or(i32::MAX);

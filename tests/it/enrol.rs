@@ -208,3 +208,43 @@ fn a_revoked_agent_ends_within_5_s_with_77_and_a_new_secret_lets_it_in() {
     rig.run(&["agents", "rotate", "a"]).code(64);
     rig.run(&["agents", "revoke", "a"]).code(64);
 }
+
+#[test]
+fn an_agent_that_was_told_of_the_next_key_accepts_it_and_the_journal_stays_readable() {
+    let rig = Rig::start("nextkey");
+    let told = rig.add("told", &[]);
+    let away = rig.add("away", &[]);
+    let mut agent = rig.start_agent("told", &told);
+    rig.wait_online("told", &mut agent);
+    let key = |verb: &str| {
+        let mut command = rig.bare(&["controller", "key", verb]);
+        command.arg("--data").arg(rig.path("controller"));
+        run(command, &[]).ok()
+    };
+    let next = key("next").text().trim().to_owned();
+    wait::until("the agent keeps the next key", PATIENCE, || {
+        let text = fs::read_to_string(stored(&rig, "told")).map_err(|e| e.to_string())?;
+        if text.contains(&format!("next {next}")) { Ok(()) } else { Err(text) }
+    });
+    key("promote");
+    rig.kill_controller();
+    rig.start_controller();
+    assert_eq!(rig.run(&["status", "-o", "name"]).ok().text().trim(), next);
+    rig.wait_online("told", &mut agent);
+    rig.run(&["exec", "told", "--", "true"]).ok();
+    wait::until("the agent accepts the new key alone", PATIENCE, || {
+        let text = fs::read_to_string(stored(&rig, "told")).map_err(|e| e.to_string())?;
+        let alone = text.lines().next().is_some_and(|line| line.ends_with(&next)) && !text.contains("next ");
+        if alone { Ok(()) } else { Err(text) }
+    });
+    // It is started with the credential that names the old key, and has the newer one.
+    stop(&rig, "told", &mut agent);
+    let mut agent = rig.start_agent("told", &told);
+    rig.wait_online("told", &mut agent);
+    let mut agent = rig.start_agent("away", &away);
+    assert!(refused(&rig, &mut agent, "away.log").contains("rk agents rotate"));
+    let new = rig.path("new");
+    rig.run(&["agents", "rotate", "away", "--out", new.to_str().unwrap()]).ok();
+    let mut agent = rig.start_agent("away", &new);
+    rig.wait_online("away", &mut agent);
+}
