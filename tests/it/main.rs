@@ -6,8 +6,8 @@
 mod agent_life;
 mod agents;
 mod chaos;
-mod enrol;
 mod controller;
+mod enrol;
 mod exec;
 mod exec_resume;
 mod failures;
