@@ -25,7 +25,7 @@ pub(super) async fn serve(call: Call, shared: &Shared, mut send: impl SendHalf, 
     let served = match call {
         Call::Echo => echo(&mut send, recv).await,
         Call::Condition => condition(shared, &mut send).await,
-        Call::TakeCredential => take_credential(shared, &mut send, recv).await,
+        Call::TakeCredential | Call::PinNext => keep(&call, shared, &mut send, recv).await,
     };
     match served {
         Ok(()) => send.delivered().await,
@@ -72,11 +72,12 @@ async fn condition(shared: &Shared, send: &mut impl SendHalf) -> std::io::Result
     send.shutdown().await
 }
 
-/// Holds another credential from now on, which is on the disk when the answer goes out.
-async fn take_credential(shared: &Shared, send: &mut impl SendHalf, recv: impl RecvHalf) -> std::io::Result<()> {
+/// Holds another credential, or accepts another key too, which is on the disk when the answer goes out.
+async fn keep(call: &Call, shared: &Shared, send: &mut impl SendHalf, recv: impl RecvHalf) -> std::io::Result<()> {
     let mut text = String::new();
     recv.take(MAX_CREDENTIAL as u64 + 1).read_to_string(&mut text).await?;
     let taken = match &shared.wallet {
+        Some(wallet) if *call == Call::PinNext => wallet.pin_next(&text).await,
         Some(wallet) => wallet.take(&text).await,
         None => Err("it keeps no credential".to_owned()),
     };

@@ -71,8 +71,7 @@ pub async fn run(
     let mut streams = JoinSet::new();
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
-        let agent = (&executor, &config.health, name.as_str());
-        let mut sessions = pin!(sessions(&dialer, agent, &mut streams, closing.subscribe()));
+        let mut sessions = pin!(sessions(&dialer, (&executor, &config.health), &wallet, &mut streams, closing.subscribe()));
         let mut stop = pin!(stop(&mut stops, &executor, &jobs, config.wait_for_jobs));
         let mut retire = pin!(retire(&config, &executor, &jobs));
         tokio::select! {
@@ -162,10 +161,13 @@ async fn open(
 /// One session after the other, until an error that trying again does not mend, or `closing`.
 async fn sessions(
     dialer: &Dialer,
-    (executor, health, name): (&Executor, &Health, &str),
+    (executor, health): (&Executor, &Health),
+    wallet: &Wallet,
     streams: &mut JoinSet<()>,
     mut closing: watch::Receiver<bool>,
 ) -> Option<LinkError> {
+    let name = wallet.held().credential().name.clone();
+    let name = name.as_str();
     let mut backoff = RETRY;
     let mut complaint = Complaint::default();
     loop {
@@ -177,6 +179,7 @@ async fn sessions(
         let error = match connected {
             Ok(session) => {
                 tracing::info!("agent {name} online, version {VERSION}");
+                wallet.met(session.controller()).await;
                 backoff.reset();
                 complaint = Complaint::default();
                 let _here = health.session();

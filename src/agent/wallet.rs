@@ -79,6 +79,38 @@ impl Wallet {
         Ok(())
     }
 
+    /// Accepts a controller with the key that this one will have next, once that is on the disk. The error says why not.
+    pub async fn pin_next(&self, text: &str) -> Result<(), String> {
+        let next: Fingerprint = text.parse().map_err(|_| "what came is no fingerprint".to_owned())?;
+        if self.0.held.pins().contains(&next) {
+            return Ok(());
+        }
+        self.change(move |stored| stored.next = Some(next)).await?;
+        tracing::info!("accepts the controller's next key {next} too");
+        Ok(())
+    }
+
+    /// The controller showed this one of the accepted keys. If it is the announced one, the one before is not accepted any
+    /// more: it may have been replaced because somebody else has it.
+    pub async fn met(&self, controller: Fingerprint) {
+        let holds = self.0.held.credential();
+        if holds.controller == controller {
+            return;
+        }
+        let changed = self.change(move |stored| {
+            let held = &stored.credential;
+            let (name, secret) = (held.name.clone(), held.secret.clone());
+            stored.credential = Arc::new(Credential { name, secret, controller });
+            stored.next = None;
+        });
+        match changed.await {
+            Ok(()) => {
+                tracing::info!("the controller has its new key {controller}; the one before is not accepted any more")
+            }
+            Err(error) => tracing::warn!("the controller's old key stays accepted: {error}"),
+        }
+    }
+
     /// Changes what is stored, on the disk first.
     async fn change(&self, change: impl FnOnce(&mut Stored) + Send + 'static) -> Result<(), String> {
         let inner = self.0.clone();
@@ -200,6 +232,27 @@ mod tests {
         let error = wallet.take(&credential("a", CONTROLLER).to_text()).await.expect_err("no room");
         assert!(error.contains("can't store"), "{error}");
         assert_eq!(holds(&wallet), first.secret_hash());
+    }
+
+    #[tokio::test]
+    async fn both_keys_are_accepted_until_the_controller_has_shown_the_next_one() {
+        let dir = tempfile::tempdir().expect("dir");
+        let next = Fingerprint([8; 32]);
+        let given = credential("a", CONTROLLER);
+        let wallet = Wallet::open(dir.path(), &given).expect("opened");
+        wallet.met(CONTROLLER).await;
+        wallet.pin_next("nonsense").await.expect_err("no fingerprint");
+        wallet.pin_next(&next.to_string()).await.expect("pinned");
+        for wallet in [&wallet, &Wallet::open(dir.path(), &given).expect("opened")] {
+            assert_eq!(wallet.held().pins(), [CONTROLLER, next]);
+        }
+        wallet.met(CONTROLLER).await;
+        assert_eq!(wallet.held().pins(), [CONTROLLER, next]);
+        wallet.met(next).await;
+        for wallet in [&wallet, &Wallet::open(dir.path(), &given).expect("opened")] {
+            assert_eq!(wallet.held().pins(), [next]);
+            assert_eq!(holds(wallet), given.secret_hash());
+        }
     }
 
     #[test]

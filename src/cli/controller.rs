@@ -1,5 +1,7 @@
 //! `rk controller run`: the controller.
 
+mod key;
+
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use clap::{Args, Subcommand};
@@ -20,6 +22,9 @@ use crate::{
 pub enum ControllerCommand {
     /// Run the controller on this machine
     Run(RunArgs),
+    /// Rotate the controller's key
+    #[command(subcommand)]
+    Key(key::KeyCommand),
 }
 
 /// Arguments of `rk controller run`.
@@ -31,7 +36,10 @@ pub struct RunArgs {
 
 /// Runs the controller until it is told to stop, or another one takes over.
 pub async fn run(command: ControllerCommand, environment: &Environment) -> Result<u8, Failure> {
-    let ControllerCommand::Run(args) = command;
+    let args = match command {
+        ControllerCommand::Run(args) => args,
+        ControllerCommand::Key(command) => return key::run(command, environment),
+    };
     let settings = args.flags.settings(environment)?;
     log::start(&settings, log::SERVICE)?;
     let mut config = settings.controller()?;
@@ -49,6 +57,7 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
         Failure::usage(format!("{data}: {e}; choose a directory that this user may write with --data"))
     })?;
     let identity_file = settings.path(&keys::IDENTITY).unwrap_or_else(|| config.data.join("identity.pem"));
+    config.next_identity = Some(key::next_file(&identity_file));
     let identity = Arc::new(identity(&identity_file)?);
     let cluster = kafka::cluster(&settings, "controller", &config.link.prefix.to_string())?;
     let partitions = i32::try_from(config.link.partitions).unwrap_or(i32::MAX);

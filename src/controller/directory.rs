@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{Agent, AgentState},
     id::AgentName,
-    link::{Dismissal, SecretHash},
+    link::{Dismissal, Fingerprint, SecretHash},
     selector::Selector,
 };
 
@@ -38,6 +38,8 @@ struct Live {
     peer: Arc<dyn Peer>,
     /// By which secret the agent could come back: that of its authentication, or a newer one that it took since.
     secret: SecretHash,
+    /// The controller's next key, if the agent was told of one.
+    next_key: Option<Fingerprint>,
 }
 
 /// What a look at one agent's session says.
@@ -98,7 +100,9 @@ impl Directory {
                 peer.dismiss(if revoked { Dismissal::Revoked } else { Dismissal::Removed });
                 return;
             }
-            state.sessions.insert(name.clone(), Live { number, peer: peer.clone(), secret: peer.secret() });
+            state
+                .sessions
+                .insert(name.clone(), Live { number, peer: peer.clone(), secret: peer.secret(), next_key: None });
             number
         };
         tracing::info!(agent = %name, "online");
@@ -151,6 +155,20 @@ impl Directory {
     /// The agent's session and the secret by which it could come back.
     pub fn live(&self, name: &AgentName) -> Option<(Arc<dyn Peer>, SecretHash)> {
         self.read().sessions.get(name).map(|live| (live.peer.clone(), live.secret))
+    }
+
+    /// Sessions whose agents were not told of the key that the controller has next.
+    pub fn untold(&self, next: Fingerprint) -> Vec<Arc<dyn Peer>> {
+        let state = self.read();
+        state.sessions.values().filter(|live| live.next_key != Some(next)).map(|live| live.peer.clone()).collect()
+    }
+
+    /// The agent behind `peer` was told of the key that the controller has next.
+    pub fn told(&self, peer: &Arc<dyn Peer>, next: Fingerprint) {
+        let mut state = self.write();
+        if let Some(live) = state.sessions.get_mut(peer.name()).filter(|live| Arc::ptr_eq(&live.peer, peer)) {
+            live.next_key = Some(next);
+        }
     }
 
     /// The agent behind `peer` took a new secret.

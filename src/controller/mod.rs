@@ -22,6 +22,7 @@ mod handle;
 pub mod http;
 mod jobs;
 mod metrics;
+mod next_key;
 pub mod peer;
 pub mod provision;
 pub mod registry;
@@ -83,6 +84,9 @@ pub struct Config {
     /// Where the controller keeps the API's token, and how far it has seen the journal. Default
     /// `/var/lib/rk`.
     pub data: PathBuf,
+    /// Where the identity will be found that this controller has next. While there is one, agents are told of its key.
+    /// Default none.
+    pub next_identity: Option<PathBuf>,
     /// TLS for the API. Default none, which only a loopback address may have.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Connections that the API serves at once; more wait to be accepted. Each execution holds one. Default 4096.
@@ -110,6 +114,7 @@ impl Default for Config {
         Self {
             link: link::Config::default(),
             data: PathBuf::from("/var/lib/rk"),
+            next_identity: None,
             tls: None,
             max_connections: 4096,
             max_executions: 4096,
@@ -291,6 +296,7 @@ where
     look(handle.shared());
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));
     let attention = tokio::spawn(attend(handle.clone(), config.data.clone()));
+    let next_key = tokio::spawn(next_key::announce(handle.clone(), config.next_identity.clone()));
     let shortening = tokio::spawn(snapshots::keep(store.journal().clone(), copies, config.snapshot_every));
     let decisions = tokio::spawn(jobs::decide(jobs.clone(), store));
     let ends = {
@@ -298,13 +304,13 @@ where
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
     };
     let time = tokio::spawn(async move { jobs.keep_time().await });
-    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, ends, time] })
+    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, ends, time, next_key] })
 }
 
 /// A controller that serves agents.
 pub struct Controller {
     handle: Handle,
-    tasks: [tokio::task::JoinHandle<()>; 6],
+    tasks: [tokio::task::JoinHandle<()>; 7],
 }
 
 impl Controller {

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Credential, Held, JoinToken, Lane, LinkError, TokenId, caller::Caller, hello::close, line::Line};
+use super::{
+    Config, Credential, Fingerprint, Held, JoinToken, Lane, LinkError, TokenId, caller::Caller, hello::close,
+    line::Line,
+};
 use crate::{id::AgentName, kafka::SharedCluster, secret::Secret};
 
 /// Drawn once by whoever enrols, and told to nobody but the controller: who asks with the same again is the same.
@@ -60,7 +63,7 @@ pub enum Answer {
         /// The agent's secret; its name is the one wished for, its controller this one.
         secret: [u8; 32],
         /// The controller's key that the credential names.
-        controller: super::Fingerprint,
+        controller: Fingerprint,
     },
     /// No.
     Refused(EnrolRefusal),
@@ -172,7 +175,7 @@ mod tests {
         };
         let bytes = [&[0][..], &[1; 8], &[2; 32], &[3; 16], &[1, b'a']].concat();
         assert_eq!(postcard::to_stdvec(&ask).expect("encode"), bytes);
-        let answer = Answer::Credential { secret: [4; 32], controller: super::super::Fingerprint([5; 32]) };
+        let answer = Answer::Credential { secret: [4; 32], controller: Fingerprint([5; 32]) };
         assert_eq!(postcard::to_stdvec(&answer).expect("encode"), [&[0][..], &[4; 32], &[5; 32]].concat());
         for (refusal, bytes) in [
             (EnrolRefusal::Unknown, &[1, 0][..]),

@@ -32,7 +32,8 @@ pub enum LinkError {
     /// A controller with another key answers. Trying again is useless.
     #[error(
         "a controller with another key answers on this cluster: the credential pins {expected}, the controller has {found}; \
-         use a credential that this controller issued, or another --prefix"
+         use a credential that this controller issued, or another --prefix; if its key was rotated while this agent was \
+         away, `rk agents rotate NAME` prints a new credential"
     )]
     AnotherController {
         /// What the credential pins.

@@ -47,12 +47,16 @@ impl FromStr for Fingerprint {
 pub struct Identity {
     pkcs8: Vec<u8>,
     key: Ed25519KeyPair,
+    /// What other keys derive from: the first key of all, which a successor inherits.
+    root: Vec<u8>,
 }
 
 /// The DER prefix of an Ed25519 SubjectPublicKeyInfo (RFC 8410); 32 key bytes follow.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 const PEM_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const PEM_END: &str = "-----END PRIVATE KEY-----";
+const ROOT_BEGIN: &str = "-----BEGIN REMOTING KAFKA ROOT-----";
+const ROOT_END: &str = "-----END REMOTING KAFKA ROOT-----";
 
 /// The text is no identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,19 +72,27 @@ impl Identity {
 
     /// Reads what [`to_pem`](Self::to_pem) wrote.
     pub fn from_pem(pem: &str) -> Result<Self, InvalidIdentity> {
-        let body = pem.split_once(PEM_BEGIN).and_then(|(_, rest)| rest.split_once(PEM_END)).ok_or(InvalidIdentity)?.0;
-        let text: String = body.split_ascii_whitespace().collect();
-        Self::from_pkcs8(STANDARD.decode(text).map_err(|_| InvalidIdentity)?)
+        let mut identity = Self::from_pkcs8(block(pem, PEM_BEGIN, PEM_END)?)?;
+        if pem.contains(ROOT_BEGIN) {
+            identity.root = block(pem, ROOT_BEGIN, ROOT_END)?;
+        }
+        Ok(identity)
+    }
+
+    /// This key in the place of `before`: what derived from that derives from this.
+    pub fn in_place_of(mut self, before: &Self) -> Self {
+        self.root.clone_from(&before.root);
+        self
     }
 
     /// The key as PEM: a secret.
     pub fn to_pem(&self) -> String {
-        let mut pem = format!("{PEM_BEGIN}\n");
-        for line in STANDARD.encode(&self.pkcs8).as_bytes().chunks(64) {
-            pem.push_str(std::str::from_utf8(line).expect("base64 is ASCII"));
-            pem.push('\n');
+        let mut pem = String::new();
+        write_block(&mut pem, PEM_BEGIN, &self.pkcs8, PEM_END);
+        if self.root != self.pkcs8 {
+            write_block(&mut pem, ROOT_BEGIN, &self.root, ROOT_END);
         }
-        pem + PEM_END + "\n"
+        pem
     }
 
     /// What agents pin.
@@ -92,7 +104,7 @@ impl Identity {
     pub fn derive(&self, label: &str) -> [u8; 32] {
         let mut key = [0; 32];
         hkdf::Salt::new(hkdf::HKDF_SHA256, b"remoting-kafka identity")
-            .extract(&self.pkcs8)
+            .extract(&self.root)
             .expand(&[label.as_bytes()], hkdf::HKDF_SHA256)
             .and_then(|okm| okm.fill(&mut key))
             .expect("32 bytes are within HKDF's reach");
@@ -115,8 +127,25 @@ impl Identity {
 
     fn from_pkcs8(pkcs8: Vec<u8>) -> Result<Self, InvalidIdentity> {
         let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).map_err(|_| InvalidIdentity)?;
-        Ok(Self { pkcs8, key })
+        Ok(Self { root: pkcs8.clone(), pkcs8, key })
     }
+}
+
+fn block(pem: &str, begin: &str, end: &str) -> Result<Vec<u8>, InvalidIdentity> {
+    let body = pem.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).ok_or(InvalidIdentity)?.0;
+    let text: String = body.split_ascii_whitespace().collect();
+    STANDARD.decode(text).map_err(|_| InvalidIdentity)
+}
+
+fn write_block(pem: &mut String, begin: &str, bytes: &[u8], end: &str) {
+    pem.push_str(begin);
+    pem.push('\n');
+    for line in STANDARD.encode(bytes).as_bytes().chunks(64) {
+        pem.push_str(std::str::from_utf8(line).expect("base64 is ASCII"));
+        pem.push('\n');
+    }
+    pem.push_str(end);
+    pem.push('\n');
 }
 
 impl fmt::Debug for Identity {
@@ -138,5 +167,20 @@ mod tests {
         assert_ne!(a.derive("x"), a.derive("y"));
         assert_eq!(a.fingerprint().to_string().parse(), Ok(a.fingerprint()));
         assert_eq!(Identity::from_pem("nonsense").err(), Some(InvalidIdentity));
+    }
+
+    #[test]
+    fn a_successor_has_a_key_of_its_own_and_derives_the_same_keys() {
+        let first = Identity::generate();
+        let second = Identity::generate().in_place_of(&first);
+        let third = Identity::generate().in_place_of(&second);
+        for identity in [&second, &third] {
+            let read = Identity::from_pem(&identity.to_pem()).expect("own pem");
+            assert_eq!(read.fingerprint(), identity.fingerprint());
+            assert_ne!(read.fingerprint(), first.fingerprint());
+            assert_eq!(read.derive("journal"), first.derive("journal"));
+        }
+        let cut = second.to_pem().replace(ROOT_END, "");
+        assert_eq!(Identity::from_pem(&cut).err(), Some(InvalidIdentity), "half a root is none");
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The largest body of a call or an answer: 512 MiB.
 pub const MAX_BODY: usize = 512 << 20;
 
-/// The largest body of [`Call::TakeCredential`].
+/// The largest body of [`Call::TakeCredential`] and [`Call::PinNext`].
 pub const MAX_CREDENTIAL: usize = 1 << 10;
 
 /// Which call.
@@ -21,6 +21,9 @@ pub enum Call {
     Condition,
     /// The body is a credential that the agent holds from now on: the same name, a new secret. Answered when it is stored.
     TakeCredential,
+    /// The body is the fingerprint, as text, of the key that the controller will have next: the agent accepts both from now
+    /// on. Answered when it is stored.
+    PinNext,
 }
 
 /// How a call went.

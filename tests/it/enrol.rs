@@ -37,6 +37,16 @@ fn stored(rig: &Rig, name: &str) -> PathBuf {
     rig.path(&format!("{name}.data/agent/{name}/credential"))
 }
 
+/// Stops an agent, and waits until the controller knows it.
+fn stop(rig: &Rig, name: &str, process: &mut Process) {
+    process.signal("TERM");
+    wait::until("the agent ends", PATIENCE, || process.ended().ok_or_else(|| "it runs".to_owned()));
+    wait::until("it is offline", PATIENCE, || match rig.state(name)?.as_str() {
+        "offline" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+}
+
 /// Waits for an agent's end, which is a refusal, and returns the line that says why.
 fn refused(rig: &Rig, process: &mut Process, log: &str) -> String {
     let status = wait::until("the agent ends", PATIENCE, || process.ended().ok_or_else(|| "it runs".to_owned()));
@@ -55,7 +65,7 @@ fn a_token_with_two_uses_enrols_two_agents_which_need_it_once() {
     rig.wait_online("w1", &mut first);
     rig.wait_online("w2", &mut second);
     assert_eq!(rig.run(&["agents", "ls", "-o", "name", "-l", "role=web,zone=x"]).ok().text(), "w1\nw2\n");
-    rig.run(&["run", "--on", "w1", "--", "true"]).ok();
+    rig.run(&["run", "--agent", "w1", "--", "true"]).ok();
     assert_eq!(fs::metadata(stored(&rig, "w1")).unwrap().permissions().mode() & 0o777, 0o600);
     let listed = rig.run(&["tokens", "ls"]).ok().text();
     assert!(listed.contains(&id) && listed.contains("exhausted") && listed.contains("0/2"), "{listed}");
@@ -112,14 +122,14 @@ fn an_agent_whose_credential_was_lost_on_the_way_asks_again_without_a_use() {
     // It is drawn before it asks; what is left of the agent is as if it died before it stored the answer.
     let drawn = wait::until("it asks", PATIENCE, || fs::read(&enrolment).map_err(|e| e.to_string()));
     rig.wait_online("a", &mut agent);
-    agent.kill();
+    stop(&rig, "a", &mut agent);
     fs::remove_file(stored(&rig, "a")).unwrap();
     assert!(!enrolment.exists(), "it is not kept longer than it is needed");
     fs::write(&enrolment, drawn).unwrap();
     fs::set_permissions(&enrolment, fs::Permissions::from_mode(0o600)).unwrap();
     let mut agent = rig.process(join(&rig, "a", &token), "a.log");
     rig.wait_online("a", &mut agent);
-    agent.kill();
+    stop(&rig, "a", &mut agent);
     // Another one that wants the name has not drawn the same.
     fs::remove_file(stored(&rig, "a")).unwrap();
     let ran = run(join(&rig, "a", &token), &[]).code(77);
@@ -137,12 +147,12 @@ fn an_agent_takes_a_new_secret_in_band_and_the_old_one_is_void() {
     assert!(ran.line().contains("agent a took the new secret; the old one is void"), "{}", ran.stderr);
     // Both lanes work with what it has now.
     assert_eq!(rig.run(&["exec", "a", "--", "echo", "here"]).ok().text(), "here\n");
-    agent.kill();
+    stop(&rig, "a", &mut agent);
     let mut agent = rig.start_agent("a", &credential);
     rig.wait_online("a", &mut agent);
     let text = fs::read_to_string(stored(&rig, "a")).unwrap();
     assert!(text.starts_with("rk1.a.") && !text.contains(fs::read_to_string(&credential).unwrap().trim()));
-    agent.kill();
+    stop(&rig, "a", &mut agent);
     // What it was started with is of no use where it did not take the new one.
     let mut elsewhere = rig.bare(&["agent", "run", "--credential", &format!("file:{}", credential.display())]);
     elsewhere.arg("--data").arg(rig.path("elsewhere"));
@@ -197,4 +207,44 @@ fn a_revoked_agent_ends_within_5_s_with_77_and_a_new_secret_lets_it_in() {
     rig.run(&["agents", "rm", "a"]).ok();
     rig.run(&["agents", "rotate", "a"]).code(64);
     rig.run(&["agents", "revoke", "a"]).code(64);
+}
+
+#[test]
+fn an_agent_that_was_told_of_the_next_key_accepts_it_and_the_journal_stays_readable() {
+    let rig = Rig::start("nextkey");
+    let told = rig.add("told", &[]);
+    let away = rig.add("away", &[]);
+    let mut agent = rig.start_agent("told", &told);
+    rig.wait_online("told", &mut agent);
+    let key = |verb: &str| {
+        let mut command = rig.bare(&["controller", "key", verb]);
+        command.arg("--data").arg(rig.path("controller"));
+        run(command, &[]).ok()
+    };
+    let next = key("next").text().trim().to_owned();
+    wait::until("the agent keeps the next key", PATIENCE, || {
+        let text = fs::read_to_string(stored(&rig, "told")).map_err(|e| e.to_string())?;
+        if text.contains(&format!("next {next}")) { Ok(()) } else { Err(text) }
+    });
+    key("promote");
+    rig.kill_controller();
+    rig.start_controller();
+    assert_eq!(rig.run(&["status", "-o", "name"]).ok().text().trim(), next);
+    rig.wait_online("told", &mut agent);
+    rig.run(&["exec", "told", "--", "true"]).ok();
+    wait::until("the agent accepts the new key alone", PATIENCE, || {
+        let text = fs::read_to_string(stored(&rig, "told")).map_err(|e| e.to_string())?;
+        let alone = text.lines().next().is_some_and(|line| line.ends_with(&next)) && !text.contains("next ");
+        if alone { Ok(()) } else { Err(text) }
+    });
+    // It is started with the credential that names the old key, and has the newer one.
+    stop(&rig, "told", &mut agent);
+    let mut agent = rig.start_agent("told", &told);
+    rig.wait_online("told", &mut agent);
+    let mut agent = rig.start_agent("away", &away);
+    assert!(refused(&rig, &mut agent, "away.log").contains("rk agents rotate"));
+    let new = rig.path("new");
+    rig.run(&["agents", "rotate", "away", "--out", new.to_str().unwrap()]).ok();
+    let mut agent = rig.start_agent("away", &new);
+    rig.wait_online("away", &mut agent);
 }
