@@ -87,7 +87,8 @@ enum Command {
     #[cfg(feature = "broker")]
     Broker(broker::BrokerArgs),
     #[cfg(feature = "broker")]
-    Certs(certs::CertsArgs),
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Print the version
     Version,
 }
@@ -166,7 +167,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         #[cfg(feature = "broker")]
         Command::Broker(args) => broker::run(args, environment).await,
         #[cfg(feature = "broker")]
-        Command::Certs(args) => certs::run(args).await,
+        Command::Certs(command) => certs::run(command).await,
         Command::Version => {
             output::print(concat!("rk ", env!("CARGO_PKG_VERSION"), "\n"))?;
             Ok(0)
