@@ -59,7 +59,7 @@ fn produce_topic(
         let response = PartitionProduceResponse::default().with_index(data.index).with_log_append_time_ms(-1);
         let result = match &topic {
             None => Err((unknown, None)),
-            Some(topic) => append(topic, data, acks),
+            Some(topic) => append(topic, data, acks, clock::now_ms() + shared.config.clock_offset_ms),
         };
         match result {
             Ok(appended) => {
@@ -78,7 +78,12 @@ fn produce_topic(
     if version >= 13 { response.with_topic_id(data.topic_id) } else { response.with_name(data.name) }
 }
 
-fn append(topic: &Topic, data: &PartitionProduceData, acks: i16) -> Result<Appended, (ResponseError, Option<String>)> {
+fn append(
+    topic: &Topic,
+    data: &PartitionProduceData,
+    acks: i16,
+    now_ms: i64,
+) -> Result<Appended, (ResponseError, Option<String>)> {
     if !(-1..=1).contains(&acks) {
         return Err((ResponseError::InvalidRequiredAcks, None));
     }
@@ -89,7 +94,7 @@ fn append(topic: &Topic, data: &PartitionProduceData, acks: i16) -> Result<Appen
         return Err((ResponseError::NotEnoughReplicas, Some(message)));
     }
     let batch = data.records.as_deref().unwrap_or_default();
-    partition.append(batch, &settings, clock::now_ms()).map_err(|error| {
+    partition.append(batch, &settings, now_ms).map_err(|error| {
         let code = match &error {
             AppendError::Batch(BatchError::Short | BatchError::Sum) => ResponseError::CorruptMessage,
             AppendError::Batch(BatchError::Magic(_)) => ResponseError::UnsupportedForMessageFormat,
