@@ -16,6 +16,8 @@ mod client;
 mod controller;
 #[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
 mod demo;
+#[cfg(any(feature = "agent", feature = "controller"))]
+mod doctor;
 mod exec;
 mod failure;
 mod flags;
@@ -84,6 +86,8 @@ enum Command {
     Jobs(jobs::JobsCommand),
     Logs(logs::LogsArgs),
     Status(status::StatusArgs),
+    #[cfg(any(feature = "agent", feature = "controller"))]
+    Doctor(Box<doctor::DoctorArgs>),
     #[cfg(feature = "broker")]
     Broker(broker::BrokerArgs),
     #[cfg(feature = "broker")]
@@ -164,6 +168,8 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Jobs(command) => jobs::run(command, environment).await,
         Command::Logs(args) => logs::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,
+        #[cfg(any(feature = "agent", feature = "controller"))]
+        Command::Doctor(args) => doctor::run(*args, environment).await,
         #[cfg(feature = "broker")]
         Command::Broker(args) => broker::run(args, environment).await,
         #[cfg(feature = "broker")]

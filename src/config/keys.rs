@@ -14,6 +14,8 @@ pub enum Role {
     Broker,
     /// Commands that ask a running controller.
     Client,
+    /// `rk doctor`: the settings of all that it looks at.
+    Doctor,
     /// Commands that only print.
     Local,
 }
@@ -26,6 +28,7 @@ impl Role {
             Self::Agent => "agent",
             Self::Broker => "broker",
             Self::Client => "client",
+            Self::Doctor => "doctor",
             Self::Local => "local",
         }
     }
@@ -105,12 +108,12 @@ impl Key {
     }
 }
 
-use Role::{Agent, Broker, Client, Controller, Local};
+use Role::{Agent, Broker, Client, Controller, Doctor, Local};
 
 const KAFKA: &str = "Kafka";
-const KAFKA_ROLES: &[Role] = &[Controller, Agent];
+const KAFKA_ROLES: &[Role] = &[Controller, Agent, Doctor];
 const GENERAL: &str = "General";
-const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Local];
+const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Doctor, Local];
 
 const fn kafka(name: &'static str, value: &'static str) -> Key {
     Key::new(KAFKA, KAFKA_ROLES, name, value)
@@ -129,7 +132,7 @@ const fn broker(name: &'static str, value: &'static str) -> Key {
 }
 
 const fn client(name: &'static str, value: &'static str) -> Key {
-    Key::new("Controller's API", &[Client], name, value)
+    Key::new("Controller's API", &[Client, Doctor], name, value)
 }
 
 const fn general(name: &'static str, value: &'static str) -> Key {
@@ -207,7 +210,8 @@ keys! {
     KEEP_JOBS = controller("keep-jobs", "N").help("How many ended jobs are remembered at most [default: 10000]");
 
     /// Who the agent is.
-    CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
+    CREDENTIAL = Key::new("Agent", &[Agent, Doctor], "credential", "SOURCE")
+        .help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
     /// What the agent says of itself.
     LABEL = agent("label", "KEY=VALUE,…").many().help("Labels besides os, arch and hostname; may be repeated");
     /// Bound on concurrent executions.
@@ -251,7 +255,7 @@ keys! {
     QUIET = client("quiet", "").switch().short('q').help("Print no talk on stderr, only results and errors");
 
     /// Where state lives.
-    DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client], "data", "DIR")
+    DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client, Doctor], "data", "DIR")
         .help("Where state lives [default: /var/lib/rk for root, else ~/.local/state/rk]");
     /// The file itself; not a key of the file.
     CONFIG = general("config", "FILE").help("Settings in YAML [default: ~/.config/rk/config.yaml, else /etc/rk/config.yaml]");

@@ -106,6 +106,12 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The same settings as another role has them: with its section of the file.
+    pub fn seen_as(&self, role: Role) -> Self {
+        let (flags, environment, file) = (self.flags.clone(), self.environment.clone(), self.file.clone());
+        Self { role, flags, environment, file }
+    }
+
     /// The environment that these settings were read from.
     pub fn environment(&self) -> &Environment {
         &self.environment

@@ -7,6 +7,7 @@ mod agent_life;
 mod agents;
 mod chaos;
 mod controller;
+mod doctor;
 mod exec;
 mod exec_resume;
 mod failures;
