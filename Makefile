@@ -139,8 +139,10 @@ bench: .kafka ## what the way through Kafka costs with us, beside without; BROKE
 	$(CARGO) bench --locked --all-features --bench bench -- $(BROKERS)
 
 .PHONY: certs
-certs: rk ## certificates for localhost in certs/, to try things with
-	$(RK) certs --out certs
+certs: rk ## a CA and certificates for localhost in certs/, to try things with; those that are there stay
+	@test -e certs/ca.pem || $(RK) certs init --out certs
+	@test -e certs/server.pem || $(RK) certs broker server --san localhost,127.0.0.1,::1 --out certs
+	@test -e certs/client.pem || $(RK) certs client client --out certs
 
 # ---- all of it --------------------------------------------------------------------------------
 

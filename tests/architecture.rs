@@ -35,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Leaves that outgrew one file. All other leaves are files at the top of `src`.
-const LEAF_FOLDERS: &[&str] = &["job"];
+const LEAF_FOLDERS: &[&str] = &["certs", "job"];
 
 /// Modules that decide and do nothing else, by the start of their path: `now` and seeds are arguments,
 /// and nothing depends on the order of a hash.
@@ -58,6 +58,9 @@ const PURE: &[&str] = &[
     "src/job",
     "src/link/packet",
     "src/backoff",
+    "src/certs/facts",
+    "src/cli/doctor/judge",
+    "src/cli/doctor/report",
 ];
 
 /// What a pure module must not name, and what to do instead.

@@ -71,7 +71,8 @@ pub async fn run(
     let mut streams = JoinSet::new();
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
-        let mut sessions = pin!(sessions(&dialer, (&executor, &config.health), &wallet, &mut streams, closing.subscribe()));
+        let mut sessions =
+            pin!(sessions(&dialer, (&executor, &config.health), &wallet, &mut streams, closing.subscribe()));
         let mut stop = pin!(stop(&mut stops, &executor, &jobs, config.wait_for_jobs));
         let mut retire = pin!(retire(&config, &executor, &jobs));
         tokio::select! {

@@ -51,6 +51,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// A connection on which nothing arrives for so long is closed. Default 10 minutes, as Kafka's.
     pub idle_timeout: Duration,
+    /// How many milliseconds the stamps on records are off the clock; for tests of what a wrong clock does. Default 0.
+    pub clock_offset_ms: i64,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Default for Config {
             max_connections: 4096,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(600),
+            clock_offset_ms: 0,
         }
     }
 }

@@ -76,6 +76,8 @@ flags! {
     AgentFlags = Role::Agent;
     /// Flags of `rk broker`.
     BrokerFlags = Role::Broker;
+    /// Flags of `rk doctor`.
+    DoctorFlags = Role::Doctor;
     /// Flags of the commands that ask a controller.
     ClientFlags = Role::Client;
     /// Flags of `rk topics`.

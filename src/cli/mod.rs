@@ -17,6 +17,8 @@ mod client;
 mod controller;
 #[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
 mod demo;
+#[cfg(any(feature = "agent", feature = "controller"))]
+mod doctor;
 mod exec;
 mod failure;
 mod flags;
@@ -100,10 +102,13 @@ enum Command {
     #[cfg(any(feature = "agent", feature = "controller"))]
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
+    #[cfg(any(feature = "agent", feature = "controller"))]
+    Doctor(Box<doctor::DoctorArgs>),
     #[cfg(feature = "broker")]
     Broker(broker::BrokerArgs),
     #[cfg(feature = "broker")]
-    Certs(certs::CertsArgs),
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Print the version
     Version,
 }
@@ -183,10 +188,12 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Status(args) => status::run(args, environment).await,
         #[cfg(any(feature = "agent", feature = "controller"))]
         Command::Topics(command) => topics::run(command, environment).await,
+        #[cfg(any(feature = "agent", feature = "controller"))]
+        Command::Doctor(args) => doctor::run(*args, environment).await,
         #[cfg(feature = "broker")]
         Command::Broker(args) => broker::run(args, environment).await,
         #[cfg(feature = "broker")]
-        Command::Certs(args) => certs::run(args).await,
+        Command::Certs(command) => certs::run(command).await,
         Command::Version => {
             output::print(concat!("rk ", env!("CARGO_PKG_VERSION"), "\n"))?;
             Ok(0)

@@ -18,7 +18,7 @@ use super::{
 const LARGEST: u64 = 1 << 20;
 
 /// The values of a file, as text.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct File {
     path: PathBuf,
     top: BTreeMap<&'static str, Vec<String>>,

@@ -16,6 +16,8 @@ pub enum Role {
     Client,
     /// `rk topics`.
     Topics,
+    /// `rk doctor`: the settings of all that it looks at.
+    Doctor,
     /// Commands that only print.
     Local,
 }
@@ -29,6 +31,7 @@ impl Role {
             Self::Broker => "broker",
             Self::Client => "client",
             Self::Topics => "topics",
+            Self::Doctor => "doctor",
             Self::Local => "local",
         }
     }
@@ -109,12 +112,12 @@ impl Key {
     }
 }
 
-use Role::{Agent, Broker, Client, Controller, Local, Topics};
+use Role::{Agent, Broker, Client, Controller, Doctor, Local, Topics};
 
 const KAFKA: &str = "Kafka";
-const KAFKA_ROLES: &[Role] = &[Controller, Agent, Topics];
+const KAFKA_ROLES: &[Role] = &[Controller, Agent, Topics, Doctor];
 const GENERAL: &str = "General";
-const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Topics, Local];
+const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Topics, Doctor, Local];
 
 const fn kafka(name: &'static str, value: &'static str) -> Key {
     Key::new(KAFKA, KAFKA_ROLES, name, value)
@@ -133,11 +136,11 @@ const fn broker(name: &'static str, value: &'static str) -> Key {
 }
 
 const fn client(name: &'static str, value: &'static str) -> Key {
-    Key::new("Controller's API", &[Client], name, value)
+    Key::new("Controller's API", &[Client, Doctor], name, value)
 }
 
 const fn output(name: &'static str, value: &'static str) -> Key {
-    Key::new("Output", &[Client, Topics], name, value)
+    Key::new("Output", &[Client, Topics, Doctor], name, value)
 }
 
 const fn topics(name: &'static str, value: &'static str) -> Key {
@@ -233,7 +236,8 @@ keys! {
         .help("auto makes topics that are missing, plan-only refuses to start without them, off does not look [default: auto]");
 
     /// Who the agent is.
-    CREDENTIAL = agent("credential", "SOURCE").help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
+    CREDENTIAL = Key::new("Agent", &[Agent, Doctor], "credential", "SOURCE")
+        .help("What `rk agents add` printed: file:PATH, fd:N or env:NAME");
     /// How an agent whose name is not known ahead comes to a credential.
     JOIN = agent("join", "SOURCE").help("A join token that `rk tokens create` printed, where there is no credential");
     /// Under which name it wishes to be known.
@@ -297,7 +301,7 @@ keys! {
     QUIET = output("quiet", "").switch().short('q').help("Print no talk on stderr, only results and errors");
 
     /// Where state lives.
-    DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client], "data", "DIR")
+    DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client, Doctor], "data", "DIR")
         .help("Where state lives [default: /var/lib/rk for root, else ~/.local/state/rk]");
     /// The file itself; not a key of the file.
     CONFIG = general("config", "FILE").help("Settings in YAML [default: ~/.config/rk/config.yaml, else /etc/rk/config.yaml]");

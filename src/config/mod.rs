@@ -109,13 +109,31 @@ impl Settings {
                 found
             }
         };
-        if keys::CREDENTIAL.roles.contains(&role)
-            && let Some(text) = settings.secret(&keys::CREDENTIAL)?
-        {
-            let origin = settings.origin(&keys::CREDENTIAL);
-            settings.pass = Pass::read(text.expose()).map_err(|problem| Error::Value { origin, problem })?;
+        // What the doctor finds wrong with a credential is one of its findings.
+        if role == Role::Agent {
+            settings.take_pass()?;
         }
         Ok(settings)
+    }
+
+    /// Reads the credential, and takes what stands under it for settings below all others.
+    pub fn take_pass(&mut self) -> Result<(), Error> {
+        if let Some(text) = self.secret(&keys::CREDENTIAL)? {
+            let origin = self.origin(&keys::CREDENTIAL);
+            self.pass = Pass::read(text.expose()).map_err(|problem| Error::Value { origin, problem })?;
+        }
+        Ok(())
+    }
+
+    /// The credential that [`take_pass`](Self::take_pass) read.
+    pub fn credential_text(&self) -> Option<&Secret<String>> {
+        self.pass.credential.as_ref()
+    }
+
+    /// The same settings as another role has them: with its section of the file.
+    pub fn seen_as(&self, role: Role) -> Self {
+        let (flags, environment, file) = (self.flags.clone(), self.environment.clone(), self.file.clone());
+        Self { role, flags, environment, file, pass: self.pass.clone() }
     }
 
     /// The environment that these settings were read from.

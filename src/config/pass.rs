@@ -16,7 +16,7 @@ const KNOWN: [&keys::Key; 6] = [
 ];
 
 /// What was read.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pass {
     /// The first line.
     pub credential: Option<Secret<String>>,
@@ -25,7 +25,7 @@ pub struct Pass {
 }
 
 /// Values that `Debug` does not show.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Hidden(Given);
 
 impl std::ops::Deref for Hidden {

@@ -93,6 +93,11 @@ impl Connection {
         &self.broker
     }
 
+    /// The versions of each request that the broker speaks.
+    pub(super) fn versions(&self) -> &BTreeMap<i16, (i16, i16)> {
+        &self.versions
+    }
+
     /// Whether it may be used for a new request.
     pub(super) fn is_usable(&self) -> bool {
         self.state().dead.is_none() && self.renew_at.is_none_or(|at| Instant::now() < at)

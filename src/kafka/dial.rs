@@ -1,6 +1,6 @@
 //! From an address to a byte stream, hop by hop, so that a failure names its hop.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -33,10 +33,18 @@ pub(super) async fn dial(
 ) -> Result<Box<dyn Stream>, Error> {
     let stream = connect(broker, tcp_timeout).await?;
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
-    let tls_error = |detail: String| fail(Hop::Tls, broker, detail);
+    secure(broker, stream, Arc::clone(tls)).await
+}
+
+/// Puts TLS on a connection. The caller bounds the time.
+pub(super) async fn secure(
+    broker: &Address,
+    stream: TcpStream,
+    tls: Arc<ClientConfig>,
+) -> Result<Box<dyn Stream>, Error> {
     let name = ServerName::try_from(broker.host.clone())
-        .map_err(|_| tls_error(format!("{:?} is no name that a certificate can be for", broker.host)))?;
-    let stream = TlsConnector::from(Arc::clone(tls))
+        .map_err(|_| fail(Hop::Tls, broker, format!("{:?} is no name that a certificate can be for", broker.host)))?;
+    let stream = TlsConnector::from(tls)
         .connect(name, BufReader::with_capacity(READ, stream))
         .await
         .map_err(|e| fail(tls::hop(&e), broker, tls::explain(&e, &broker.host)))?;
@@ -44,11 +52,26 @@ pub(super) async fn dial(
 }
 
 async fn connect(broker: &Address, limit: Duration) -> Result<TcpStream, Error> {
+    let addresses = resolve(broker, limit).await?;
+    connect_to(broker, &addresses, limit).await
+}
+
+/// Looks a broker's name up.
+pub(super) async fn resolve(broker: &Address, limit: Duration) -> Result<Vec<SocketAddr>, Error> {
     let addresses = timeout(limit, tokio::net::lookup_host((broker.host.as_str(), broker.port)))
         .await
         .map_err(|_| fail(Hop::Dns, broker, format!("no answer within {limit:?}; is the name server up?")))?
         .map_err(|e| fail(Hop::Dns, broker, format!("{e}; is the name right?")))?;
-    let attempts: Vec<_> = addresses.map(TcpStream::connect).collect();
+    Ok(addresses.collect())
+}
+
+/// Connects to whichever of a broker's addresses answers first.
+pub(super) async fn connect_to(
+    broker: &Address,
+    addresses: &[SocketAddr],
+    limit: Duration,
+) -> Result<TcpStream, Error> {
+    let attempts: Vec<_> = addresses.iter().copied().map(TcpStream::connect).collect();
     let stream = timeout(limit, first(attempts))
         .await
         .map_err(|_| {

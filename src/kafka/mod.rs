@@ -16,6 +16,7 @@ mod connection;
 mod dial;
 mod dialer;
 mod error;
+pub mod examine;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod frames;

@@ -5,6 +5,7 @@ use std::{fs, io, sync::Arc};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error as TlsError, InvalidMessage, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
 };
 
 use super::{
@@ -25,6 +26,28 @@ pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, Error> {
             .map_err(|e| Error::Config(format!("{} does not fit {}: {e}", name(key), name(chain))))?,
     };
     Ok(Arc::new(config))
+}
+
+/// What the files of `tls` hold, for handshakes that are watched.
+pub(super) struct Material {
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) client: Option<Arc<CertifiedKey>>,
+}
+
+impl Material {
+    /// Reads the files.
+    pub(super) fn read(tls: &Tls) -> Result<Self, Error> {
+        let client = match &tls.client {
+            None => None,
+            Some(ClientCertificate { chain, key }) => {
+                let provider = rustls::crypto::ring::default_provider();
+                let certified = CertifiedKey::from_der(certificates(chain)?, private_key(key)?, &provider);
+                let misfit = |e| Error::Config(format!("{} does not fit {}: {e}", name(key), name(chain)));
+                Some(Arc::new(certified.map_err(misfit)?))
+            }
+        };
+        Ok(Self { roots: Arc::new(root_store(&tls.roots)?), client })
+    }
 }
 
 fn root_store(roots: &Roots) -> Result<RootCertStore, Error> {

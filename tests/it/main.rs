@@ -8,6 +8,7 @@ mod agent_life;
 mod agents;
 mod chaos;
 mod controller;
+mod doctor;
 mod enrol;
 mod exec;
 mod exec_resume;

@@ -1,6 +1,6 @@
 //! The files of a test cluster's certificates, in the shapes that Kafka and `rk` want.
 
-use remoting_kafka::certs::{self, Signed, write};
+use remoting_kafka::certs::{self, Signed, Validity, write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,11 @@ impl Authority {
     /// returned: private key first, as Kafka's PEM key store wants it.
     pub fn server(&self, name: &str, hosts: &[&str]) -> PathBuf {
         self.files(name, &self.authority.server(hosts).unwrap())
+    }
+
+    /// The same, good for a time only.
+    pub fn server_for(&self, name: &str, hosts: &[&str], validity: Validity) -> PathBuf {
+        self.files(name, &self.authority.server_for(hosts, validity).unwrap())
     }
 
     /// The same for a client, whose principal at Kafka's MUTUAL listener is `User:<name>`.

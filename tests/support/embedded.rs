@@ -13,11 +13,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Changes the settings of a broker that is about to start; the folder holds the certificates' files.
+type Alter = Box<dyn Fn(&mut Config, &Path) + Send + Sync>;
+
 /// A broker on a runtime of its own, so that a test that blocks does not block it; stopped when dropped.
 pub struct Embedded {
     folder: PathBuf,
     authority: Authority,
     port: u16,
+    alter: Alter,
     running: Mutex<Option<Running>>,
 }
 
@@ -29,11 +33,21 @@ struct Running {
 impl Embedded {
     /// Starts a broker.
     pub fn start() -> Embedded {
+        Embedded::start_with(|_, _| {}, |_, _| {})
+    }
+
+    /// Starts a broker that is different: `prepare` makes files, such as another `node.crt` and `node.key`, and `alter`
+    /// changes its settings.
+    pub fn start_with(
+        prepare: impl FnOnce(&Authority, &Path),
+        alter: impl Fn(&mut Config, &Path) + Send + Sync + 'static,
+    ) -> Embedded {
         let folder = process::folder("broker");
         let authority = Authority::new(&folder);
         authority.server("node", &["localhost", "127.0.0.1"]);
+        prepare(&authority, &folder);
         let port = ports::free(Ipv4Addr::LOCALHOST.into());
-        let broker = Embedded { folder, authority, port, running: Mutex::new(None) };
+        let broker = Embedded { folder, authority, port, alter: Box::new(alter), running: Mutex::new(None) };
         broker.launch();
         broker
     }
@@ -41,6 +55,11 @@ impl Embedded {
     /// Where TLS and SASL are spoken. The first address is dead on purpose.
     pub fn bootstrap(&self) -> Vec<String> {
         vec![ports::DEAD.to_owned(), format!("127.0.0.1:{}", self.port)]
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The certificates' authority.
@@ -77,12 +96,13 @@ impl Embedded {
         assert!(running.is_none(), "the broker runs already");
         let listener = ListenerConfig::tls_from_pem(&self.folder.join("node.crt"), &self.folder.join("node.key"), None);
         let users: Users = USERS.iter().map(|user| (user.name, user.password)).collect();
-        let config = Config {
+        let mut config = Config {
             data: self.folder.join("data"),
             listener: listener.unwrap().with_users(users),
             super_users: [ADMIN.name.to_owned()].into(),
             ..Config::default()
         };
+        (self.alter)(&mut config, &self.folder);
         let (stop, stopped) = oneshot::channel();
         let port = self.port;
         let thread = thread::Builder::new()

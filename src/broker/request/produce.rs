@@ -67,7 +67,7 @@ fn produce_topic(
         let result = match &topic {
             _ if denied => Err((ResponseError::TopicAuthorizationFailed, None)),
             None => Err((unknown, None)),
-            Some(topic) => append(topic, data, acks),
+            Some(topic) => append(topic, data, acks, clock::now_ms() + shared.config.clock_offset_ms),
         };
         match result {
             Ok(appended) => {
@@ -86,7 +86,12 @@ fn produce_topic(
     if version >= 13 { response.with_topic_id(data.topic_id) } else { response.with_name(data.name) }
 }
 
-fn append(topic: &Topic, data: &PartitionProduceData, acks: i16) -> Result<Appended, (ResponseError, Option<String>)> {
+fn append(
+    topic: &Topic,
+    data: &PartitionProduceData,
+    acks: i16,
+    now_ms: i64,
+) -> Result<Appended, (ResponseError, Option<String>)> {
     if !(-1..=1).contains(&acks) {
         return Err((ResponseError::InvalidRequiredAcks, None));
     }
@@ -97,7 +102,7 @@ fn append(topic: &Topic, data: &PartitionProduceData, acks: i16) -> Result<Appen
         return Err((ResponseError::NotEnoughReplicas, Some(message)));
     }
     let batch = data.records.as_deref().unwrap_or_default();
-    partition.append(batch, &settings, clock::now_ms()).map_err(|error| {
+    partition.append(batch, &settings, now_ms).map_err(|error| {
         let code = match &error {
             AppendError::Batch(BatchError::Short | BatchError::Sum) => ResponseError::CorruptMessage,
             AppendError::Batch(BatchError::Magic(_)) => ResponseError::UnsupportedForMessageFormat,

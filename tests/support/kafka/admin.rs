@@ -6,10 +6,11 @@ use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryDat
 use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, AlterUserScramCredentialsRequest, CreateAclsRequest, CreateTopicsRequest,
-    DescribeAclsRequest, MetadataRequest, MetadataResponse, RequestHeader, SaslAuthenticateRequest,
-    SaslHandshakeRequest,
+    DescribeAclsRequest, IncrementalAlterConfigsRequest, MetadataRequest, MetadataResponse, RequestHeader,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer,
@@ -231,6 +232,18 @@ impl Admin {
             .with_replication_factor(replication);
         let answer = self.ask(7, &CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000))?;
         answer.topics.into_iter().try_for_each(|topic| checked(topic.error_code, topic.error_message))
+    }
+
+    /// Sets a setting of a topic.
+    pub fn set_topic_config(&mut self, topic: &str, key: &str, value: &str) -> io::Result<()> {
+        const TOPIC: i8 = 2;
+        let config = AlterableConfig::default().with_name(string(key)).with_value(Some(string(value)));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(TOPIC)
+            .with_resource_name(string(topic))
+            .with_configs(vec![config]);
+        let answer = self.ask(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]))?;
+        answer.responses.into_iter().try_for_each(|one| checked(one.error_code, one.error_message))
     }
 
     /// One request, one answer.
