@@ -170,7 +170,6 @@ fn login(rig: &Rig, name: &'static str) -> User {
 }
 
 #[test]
-#[ignore = "needs Apache Kafka's access rules: make test-kafka"]
 fn the_planned_rights_are_enough_for_controller_and_agent() {
     let rig = Rig::prepare("enough", 1);
     let principals = ["--controller-as", "planned-controller", "--agents-as", "User:planned-agent"];
@@ -192,11 +191,12 @@ fn the_planned_rights_are_enough_for_controller_and_agent() {
     rig.wait_online("a", &mut running);
     assert_eq!(rig.run(&["exec", "a", "--", "echo", "there"]).ok().text(), "there\n");
     assert_eq!(rig.run(&["run", "--", "echo", "done"]).ok().text(), "done\n");
-    assert!(!rig.log("controller.log").contains("WARN"), "{}", rig.log("controller.log"));
+    // A single broker is worth a warning of its own.
+    let warned = rig.log("controller.log").lines().any(|line| line.contains("WARN") && !line.contains("3 brokers"));
+    assert!(!warned, "{}", rig.log("controller.log"));
 }
 
 #[test]
-#[ignore = "needs Apache Kafka's access rules: make test-kafka"]
 fn an_agent_with_a_topic_of_its_own_reads_nothing_else() {
     let rig = Rig::prepare("own", 1);
     let args = ["--controller-as", "planned-controller", "--per-agent", "mine,other"];
@@ -244,7 +244,6 @@ fn an_agent_with_a_topic_of_its_own_reads_nothing_else() {
 }
 
 #[test]
-#[ignore = "needs Apache Kafka's access rules: make test-kafka"]
 fn who_has_no_rights_gets_the_commands_for_somebody_who_has() {
     let rig = Rig::prepare("no-rights", 1);
     let args = ["--controller-as", "planned-controller", "--agents-as", "planned-agent"];

@@ -22,7 +22,7 @@ impl Registry {
                 let kept = entry.kept.filter(|(_, until_ms)| now_ms < *until_ms);
                 Some(Secrets { newest: entry.secret, older: kept.map(|(hash, _)| hash) })
             }
-            None => self.removed.get(name).copied().map(Secrets::from),
+            None => self.removed.get(name).map(|removed| removed.secret.into()),
         }
     }
 

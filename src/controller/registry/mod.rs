@@ -47,10 +47,19 @@ pub type SessionNumber = u64;
 #[derive(Debug, Default)]
 pub struct Registry {
     agents: BTreeMap<AgentName, Entry>,
-    /// Agents that may not come back, with what they would authenticate by, so that they can be told.
-    removed: BTreeMap<AgentName, SecretHash>,
+    /// Agents that may not come back, so that they can be told.
+    removed: BTreeMap<AgentName, Removed>,
     tokens: BTreeMap<TokenId, Token>,
     clocks: Vec<PartitionClock>,
+}
+
+/// What is remembered of an agent that was removed.
+#[derive(Debug, Clone, Copy)]
+struct Removed {
+    /// What it would authenticate by.
+    secret: SecretHash,
+    /// Where it would be told.
+    layout: Layout,
 }
 
 #[derive(Debug)]
@@ -107,7 +116,7 @@ impl Registry {
             }
             Event::AgentRemoved { name } => match self.agents.remove(&name) {
                 Some(entry) => {
-                    self.removed.insert(name, entry.secret);
+                    self.removed.insert(name, Removed { secret: entry.secret, layout: entry.layout });
                     Change::Removed(entry.session())
                 }
                 None => Change::Nothing,
@@ -138,9 +147,11 @@ impl Registry {
 
     /// Events that, folded by an empty registry, give the same agents.
     pub fn snapshot(&self) -> impl Iterator<Item = Event> + '_ {
-        let removed = self.removed.iter().flat_map(|(name, secret)| {
-            let added = Event::AgentAdded { name: name.clone(), secret: *secret, labels: Labels::new() };
-            [added, Event::AgentRemoved { name: name.clone() }]
+        let removed = self.removed.iter().flat_map(|(name, removed)| {
+            let Removed { secret, layout } = *removed;
+            let added = Event::AgentAdded { name: name.clone(), secret, labels: Labels::new() };
+            let placed = (layout != Layout::default()).then(|| Event::AgentPlaced { name: name.clone(), layout });
+            [Some(added), placed, Some(Event::AgentRemoved { name: name.clone() })].into_iter().flatten()
         });
         let here = self.agents.iter().flat_map(|(name, entry)| {
             let (secret, labels) = (entry.secret, entry.given.clone());
@@ -245,9 +256,10 @@ impl Registry {
         counts
     }
 
-    /// Where an agent's packets run.
+    /// Where an agent's packets run, also one's that was removed.
     pub fn layout(&self, name: &AgentName) -> Layout {
-        self.agents.get(name).map(|entry| entry.layout).unwrap_or_default()
+        let here = self.agents.get(name).map(|entry| entry.layout);
+        here.or_else(|| self.removed.get(name).map(|removed| removed.layout)).unwrap_or_default()
     }
 
     /// Whether there is such an agent.

@@ -8,7 +8,6 @@ use super::{examine, make_topics};
 use crate::{
     rig::Rig,
     support::{
-        cluster::TestCluster,
         kafka::admin::{Operation, Resource, Rule},
         user::{ADMIN, User},
     },
@@ -39,10 +38,9 @@ fn doctor(rig: &Rig, user: User, agent: bool) -> Command {
 }
 
 #[test]
-#[ignore = "needs Apache Kafka's access rules: make test-kafka"]
 fn each_right_that_is_missing_on_a_topic_is_named() {
     let rig = Rig::prepare("rights", 2);
-    let TestCluster::Kafka(cluster) = rig.cluster else { panic!("RK_TEST_KAFKA=3 gives Apache Kafka") };
+    let cluster = rig.cluster;
     let brokers = rig.cluster.bootstrap().split(',').map(str::to_owned).collect();
     make_topics(ADMIN.kafka(Mechanism::ScramSha512, brokers, &rig.cluster.ca()), &rig.prefix);
     for (role, needs) in [("agent", &AGENT[..]), ("controller", &CONTROLLER[..])] {

@@ -22,6 +22,7 @@ fn open_broker(clock_offset_ms: i64) -> (Embedded, String) {
         |_, _| {},
         move |config, _| {
             config.listener = ListenerConfig::plaintext();
+            config.super_users.clear();
             config.clock_offset_ms = clock_offset_ms;
         },
     );

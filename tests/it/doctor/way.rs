@@ -73,6 +73,7 @@ fn a_client_certificate_that_is_missing_or_foreign_is_a_broken_tls_hop() {
         |config: &mut Config, folder| {
             let [cert, key, ca] = ["node.crt", "node.key", "ca.pem"].map(|name| folder.join(name));
             config.listener = ListenerConfig::tls_from_pem(&cert, &key, Some(&ca)).unwrap();
+            config.super_users.clear();
         },
     );
     let room = Room::new();
