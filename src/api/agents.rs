@@ -135,17 +135,11 @@ pub struct AddedAgent {
 impl AddedAgent {
     /// What goes into the agent's credential file: the credential, and under it what else differs from the defaults.
     pub fn pass(&self) -> String {
-        let mut text = format!("{}\n", self.credential);
+        let mut text = pass(&self.credential, self.layout);
+        let Some(login) = &self.kafka else { return text };
         let mut line = |key: &str, value: &str| text.push_str(&format!("{key}: {value}\n"));
-        let Some(login) = &self.kafka else {
-            if self.layout != Layout::default() {
-                line("layout", self.layout.as_str());
-            }
-            return text;
-        };
         line("prefix", &self.prefix);
         line("partitions", &self.partitions.to_string());
-        line("layout", self.layout.as_str());
         line("sasl-mechanism", &login.mechanism);
         line("sasl-username", &login.username);
         line("sasl-password", &login.password);
@@ -156,6 +150,14 @@ impl AddedAgent {
 impl std::fmt::Debug for AddedAgent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AddedAgent").field("name", &self.name).field("credential", &"***").finish_non_exhaustive()
+    }
+}
+
+/// A credential, and under it where its agent is written to, if that is not the default.
+pub(super) fn pass(credential: &str, layout: Layout) -> String {
+    match layout == Layout::default() {
+        true => format!("{credential}\n"),
+        false => format!("{credential}\nlayout: {layout}\n"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::AgentName, selector::Labels};
+use crate::{id::AgentName, layout::Layout, selector::Labels};
 
 /// The most agents that one token may enrol.
 pub const MAX_USES: u32 = 100_000;
@@ -136,6 +136,17 @@ pub struct RotatedAgent {
     pub old_until_ms: Option<u64>,
     /// The new credential, if the agent did not take it or it was asked for.
     pub credential: Option<String>,
+    /// Where it is written to.
+    #[serde(default)]
+    pub layout: Layout,
+}
+
+impl RotatedAgent {
+    /// What goes into the agent's credential file. A login that stood under the old credential stays good, and is not known
+    /// here.
+    pub fn pass(&self) -> Option<String> {
+        self.credential.as_ref().map(|credential| super::agents::pass(credential, self.layout))
+    }
 }
 
 impl std::fmt::Debug for RotatedAgent {

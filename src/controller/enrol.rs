@@ -196,7 +196,8 @@ impl Handle {
         }
         tracing::info!(agent = %name, ?taken, "got a new secret");
         let credential = (request.show || taken != Taken::Yes).then(|| credential.to_text());
-        Ok(RotatedAgent { name: name.clone(), taken, old_until_ms, credential })
+        let layout = shared.directory.ask(|registry| registry.layout(name));
+        Ok(RotatedAgent { name: name.clone(), taken, old_until_ms, credential, layout })
     }
 
     /// Revokes an agent: its session ends, and it is not let in before it gets a new secret.

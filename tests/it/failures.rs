@@ -91,6 +91,8 @@ fn an_unknown_agent_and_another_controllers_key_are_refused() {
     let rig = Rig::start("unknown");
     // The secret of an agent that this controller has never heard of, with its own key.
     let known = fs::read_to_string(rig.add("a", &[])).unwrap();
+    let (known, under) = known.split_once('\n').unwrap();
+    // It reads what all may read: it has no topic of its own.
     let unknown = private_file(&rig, "unknown", &known.replacen("rk1.a.", "rk1.ghost.", 1));
     let ghost = rig.agent_command("ghost", unknown.as_ref());
     refused(ghost, 77, &["does not know", "ghost", "rk agents add ghost"]);
@@ -100,7 +102,7 @@ fn an_unknown_agent_and_another_controllers_key_are_refused() {
     let mut parts: Vec<&str> = known.trim().split('.').collect();
     let other = "A".repeat(43);
     parts[3] = &other;
-    let pinned = private_file(&rig, "pinned", &parts.join("."));
+    let pinned = private_file(&rig, "pinned", &format!("{}\n{under}", parts.join(".")));
     refused(rig.agent_command("a", pinned.as_ref()), 77, &["another key"]);
     let nonsense = private_file(&rig, "nonsense", "hunter2");
     let ran = refused(rig.agent_command("a", nonsense.as_ref()), 64, &["rk agents add"]);

@@ -42,18 +42,21 @@ pub async fn run(args: RotateArgs, environment: &Environment) -> Result<(), Fail
         let cure = format!("if `rk agents show {}` knows it, rotate again: nobody has the new secret", args.name);
         Failure { message: format!("{}; {cure}", failure.message), ..failure }
     })?;
-    let source = match (&args.out, &rotated.credential) {
-        (Some(path), Some(credential)) => {
-            Some(session::write_secret(path, credential, &format!("`rk agents rotate {}` again", args.name))?)
-        }
+    let pass = rotated.pass();
+    let source = match (&args.out, &pass) {
+        (Some(path), Some(credential)) => Some(session::write_secret(
+            path,
+            credential.trim_end(),
+            &format!("`rk agents rotate {}` again", args.name),
+        )?),
         _ => None,
     };
     match session.format {
         Format::Json => output::print_json(&rotated)?,
         Format::Jsonl => output::print_jsonl(&rotated)?,
         Format::Table | Format::Name => {
-            if let (None, Some(credential)) = (&source, &rotated.credential) {
-                output::print(&format!("{credential}\n"))?;
+            if let (None, Some(credential)) = (&source, &pass) {
+                output::print(credential)?;
             }
         }
     }

@@ -61,10 +61,11 @@ fn all_is_well_in_both_views_and_a_running_agent_is_not_disturbed() {
 fn a_credential_of_another_cluster_is_named() {
     let rig = Rig::start("doctor");
     let known = text(&rig.add("a", &[]));
+    let (known, under) = known.split_once('\n').unwrap_or((&known, ""));
     let mut parts: Vec<&str> = known.split('.').collect();
     let other = "A".repeat(43);
     parts[3] = &other;
-    let pinned = private(&rig.path("pinned"), &parts.join(".")).display().to_string();
+    let pinned = private(&rig.path("pinned"), &format!("{}\n{under}", parts.join("."))).display().to_string();
     let examined = examine("credential of another cluster, agent", agent(&rig, &pinned));
     examined.fails(77, "credential", &["another controller", "issued"]);
     let mut command = admin(&rig);
