@@ -68,7 +68,7 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     // Who must not touch topics makes none for agents either.
     if manage == topics::Manage::Auto {
         let users = settings.switch(&keys::PROVISION_KAFKA)?;
-        config.provision = Some(OnCluster::new(cluster.admin(), config.link.prefix.clone(), users));
+        config.provision = Some(Arc::new(OnCluster::new(cluster.admin(), config.link.prefix.clone(), users)));
     }
     output::say(&format!("rk: controller {} at {address}", identity.fingerprint()));
     controller::run(config, Arc::new(cluster), identity, listener, stops).await?;

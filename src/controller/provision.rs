@@ -1,6 +1,6 @@
 //! What agents need in Kafka: topics of their own, and, where the controller may, users and rights of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
@@ -64,8 +64,8 @@ pub struct OnCluster {
 
 impl OnCluster {
     /// For the installation with this prefix. With `users` each agent gets a user and rights of its own.
-    pub fn new(admin: Admin, prefix: Prefix, users: bool) -> Arc<dyn Provision> {
-        Arc::new(Self { admin, prefix, users })
+    pub fn new(admin: Admin, prefix: Prefix, users: bool) -> Self {
+        Self { admin, prefix, users }
     }
 
     async fn needs(&self, agent: &AgentName, layout: Layout) -> Result<AgentNeeds, Error> {
