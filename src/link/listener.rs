@@ -1,7 +1,7 @@
 //! The controller's side of the link: all endpoints, and the agents that come in through them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
@@ -20,6 +20,7 @@ use super::{
     Config, Identity, Lane, Layout, LinkError, accept, address,
     caller::Caller,
     gate::{Dropped, Gate, Roster, Verdict},
+    half_open::HalfOpen,
     hello::close,
     notice::{self, Reason},
     own::{self, Own},
@@ -36,8 +37,6 @@ use crate::{
 
 /// Sessions that wait to be taken over by the controller.
 const SESSIONS: usize = 256;
-/// Handshakes under way, of all agents.
-const HALF_OPEN: usize = 256;
 /// How often a controller looks whether a partition works.
 const PROBE: Duration = Duration::from_secs(1);
 /// Notices in a burst, and per second after it.
@@ -68,7 +67,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     live: BTreeMap<AgentName, Session>,
-    half_open: BTreeSet<(Caller, Lane, Incarnation)>,
+    half_open: HalfOpen,
     /// Bulk lanes on each bulk partition.
     leases: Vec<u32>,
 }
@@ -165,11 +164,9 @@ impl Listener {
 }
 
 impl Shared {
-    /// Takes a half-open place, or says that there is none: one for each run of an agent and lane, one for each token,
-    /// [`HALF_OPEN`] in all.
+    /// Takes a half-open place, or says that there is none.
     pub fn begin(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) -> bool {
-        let mut state = self.state();
-        let taken = state.half_open.len() < HALF_OPEN && state.half_open.insert(place(caller, lane, incarnation));
+        let taken = self.state().half_open.take(caller, lane, incarnation);
         if !taken {
             Dropped::count(&self.gate.dropped.half_open);
         }
@@ -178,7 +175,7 @@ impl Shared {
 
     /// Gives the place back.
     pub fn end(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) {
-        self.state().half_open.remove(&place(caller, lane, incarnation));
+        self.state().half_open.give_back(caller, lane, incarnation);
     }
 
     /// Makes `session` the one of its agent; the one before is told why it ends. False, and the new one is closed, if
@@ -254,15 +251,6 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
-}
-
-/// The half-open place of a run. All that hold one token share one: whoever guesses names with it does so one at a time.
-fn place(caller: &Caller, lane: Lane, incarnation: Incarnation) -> (Caller, Lane, Incarnation) {
-    let run = match caller {
-        Caller::Agent(_) => incarnation,
-        Caller::Token(_) => Incarnation { starts: 0, random: 0 },
-    };
-    (caller.clone(), lane, run)
 }
 
 /// One (lane, partition) of a listener that is being opened.
