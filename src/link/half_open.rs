@@ -61,7 +61,9 @@ mod tests {
         let taken = (0..1000).filter(|starts| half_open.take(&b, Lane::Control, run(*starts))).count();
         assert_eq!(taken, OF_ONE);
         assert!(half_open.take(&b, Lane::Bulk, run(1)), "another lane");
-        assert!(half_open.take(&agent("a"), Lane::Control, run(1)) && half_open.take(&agent("c"), Lane::Control, run(1)));
+        assert!(
+            half_open.take(&agent("a"), Lane::Control, run(1)) && half_open.take(&agent("c"), Lane::Control, run(1))
+        );
         assert!(!half_open.take(&agent("a"), Lane::Control, run(1)), "one for each run");
         let all = (0..1000).filter(|n| half_open.take(&agent(&format!("a{n}")), Lane::Control, run(1))).count();
         assert_eq!(all + OF_ONE + 3, ALL);

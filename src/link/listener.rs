@@ -22,7 +22,7 @@ use super::{
     gate::{Dropped, Gate, Roster, Verdict},
     half_open::HalfOpen,
     hello::close,
-    notice::{self, Reason},
+    notice::{self, Reason, Subject},
     own::{self, Own},
     packet::{Datagrams, Header, Incarnation, Kind},
     port::{Mouth, Plan, Port},
@@ -299,7 +299,7 @@ struct Sorter {
     shared: Weak<Shared>,
     route: Arc<Route>,
     partition: u32,
-    tell: mpsc::Sender<(Caller, Incarnation, Reason)>,
+    tell: mpsc::Sender<Told>,
     nonce: u64,
 }
 
@@ -327,11 +327,23 @@ impl Sorter {
                 }
                 Verdict::Pass { proven } => out.push((down.learn(&caller, header.incarnation, proven), datagram)),
                 Verdict::Drop => {}
-                // A full channel is the rate limit at work.
-                Verdict::Tell(reason) => drop(self.tell.try_send((caller.clone(), header.incarnation, reason))),
+                Verdict::Tell(reason) => {
+                    let subject = Subject::of(&header, down.lane, &datagram, mac);
+                    let told = Told { caller: caller.clone(), incarnation: header.incarnation, reason, subject };
+                    // A full channel is the rate limit at work.
+                    drop(self.tell.try_send(told));
+                }
             }
         }
     }
+}
+
+/// Who is told what about which handshake.
+struct Told {
+    caller: Caller,
+    incarnation: Incarnation,
+    reason: Reason,
+    subject: Subject,
 }
 
 /// Tells agents why they are not let in, where they read.
@@ -344,11 +356,11 @@ struct Notices {
 
 impl Notices {
     /// Writes as many as the rate allows; what is more was dropped by the channel's bound.
-    async fn give(self, mut told: mpsc::Receiver<(Caller, Incarnation, Reason)>) {
+    async fn give(self, mut told: mpsc::Receiver<Told>) {
         let Self { shared, cluster, lane, writer } = self;
-        while let Some((caller, incarnation, reason)) = told.recv().await {
+        while let Some(Told { caller, incarnation, reason, subject }) = told.recv().await {
             let key = caller.text();
-            let value = notice::write(&shared.identity, shared.epoch, &key, incarnation, reason);
+            let value = notice::write(&shared.identity, shared.epoch, &key, incarnation, reason, subject);
             let record = vec![Record::new(Bytes::copy_from_slice(key.as_bytes()), value)];
             let written = match (&caller, shared.layout(&caller)) {
                 (Caller::Agent(name), Layout::PerAgent) => {

@@ -23,7 +23,9 @@ fn expected() -> String {
 }
 
 fn script() -> String {
-    format!("i=1; while [ $i -le {LINES} ]; do echo line $i of a job that nobody may change; i=$((i+1)); sleep 0.02; done")
+    format!(
+        "i=1; while [ $i -le {LINES} ]; do echo line $i of a job that nobody may change; i=$((i+1)); sleep 0.02; done"
+    )
 }
 
 /// A record with a bit changed, cut, empty, and with each header changed.

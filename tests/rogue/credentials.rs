@@ -106,7 +106,12 @@ fn a_token_of_the_api_that_was_revoked_or_has_expired_is_good_for_nothing() {
             if ran.code == 0 { Err("it is good".to_owned()) } else { Ok(()) }
         });
         for file in ["gone", "short", "guessed"] {
-            for args in [&["agents", "ls"][..], &["exec", HONEST, "--", "true"], &["agents", "rm", HONEST], &["run", "--", "true"]] {
+            for args in [
+                &["agents", "ls"][..],
+                &["exec", HONEST, "--", "true"],
+                &["agents", "rm", HONEST],
+                &["run", "--", "true"],
+            ] {
                 let ran = with(file, args).code(77);
                 let why = ["was revoked", "has expired", "not the controller's token"];
                 assert!(why.iter().any(|why| ran.stderr.contains(why)), "{file} {args:?}: {}", ran.stderr);

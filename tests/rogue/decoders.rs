@@ -163,7 +163,10 @@ fn hammer(what: &str, golden: &[Vec<u8>], mut decode: impl FnMut(usize, &[u8], &
         worst = worst.max(largest);
         drop(told);
     }
-    println!("{what}: {count} mutations of {} inputs up to {longest} bytes; {worst} bytes at once at most", golden.len());
+    println!(
+        "{what}: {count} mutations of {} inputs up to {longest} bytes; {worst} bytes at once at most",
+        golden.len()
+    );
 }
 
 #[test]
@@ -381,7 +384,8 @@ fn sized_payload(payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn events_of_the_controller_decode_or_not() {
-    let (secret, labels) = (SecretHash::of(&[7; 32]), [("zone".to_owned(), "a".to_owned()), ("k".to_owned(), "v".to_owned())]);
+    let (secret, labels) =
+        (SecretHash::of(&[7; 32]), [("zone".to_owned(), "a".to_owned()), ("k".to_owned(), "v".to_owned())]);
     let token = event::Token {
         secret,
         uses: 3,

@@ -45,8 +45,10 @@ impl Flood {
         let mut tick = tokio::time::interval(Duration::from_millis(1000 / BATCHES));
         while start.elapsed() < time {
             tick.tick().await;
-            let mut batch: Vec<Record> = (0..(RATE - RECORDED) / BATCHES).map(|n| self.handshake(written + n)).collect();
-            let recorded = (0..RECORDED / BATCHES).map(|n| self.recorded[(written + n) as usize % self.recorded.len()].clone());
+            let mut batch: Vec<Record> =
+                (0..(RATE - RECORDED) / BATCHES).map(|n| self.handshake(written + n)).collect();
+            let recorded =
+                (0..RECORDED / BATCHES).map(|n| self.recorded[(written + n) as usize % self.recorded.len()].clone());
             batch.extend(recorded);
             written += batch.len() as u64;
             bytes += batch.iter().map(|record| record.value.len() as u64).sum::<u64>();
@@ -69,8 +71,10 @@ fn a_flood_of_handshakes_keeps_nobody_out_and_is_not_answered_in_kind() {
     let stage = Stage::start("flood");
     stage.rig.add("rogue", &[]);
     let topic = stage.prefix.up_control();
-    let is_handshake = |record: &Record| record.key == HONEST && record.value.get(24).is_some_and(|first| is_long(&[*first]));
-    let recorded: Vec<Record> = stage.read_all(&topic).into_iter().map(|(_, record)| record).filter(is_handshake).collect();
+    let is_handshake =
+        |record: &Record| record.key == HONEST && record.value.get(24).is_some_and(|first| is_long(&[*first]));
+    let recorded: Vec<Record> =
+        stage.read_all(&topic).into_iter().map(|(_, record)| record).filter(is_handshake).collect();
     assert!(!recorded.is_empty());
     let mut flood = Flood {
         cluster: stage.cluster(ADMIN),

@@ -54,7 +54,8 @@ fn packets_under_another_agents_name_are_dropped_counted_and_end_nothing() {
     forge("the rogue's own secret under the honest name", Some("forged"), stolen.collect());
     let none = up(Incarnation { starts: 0, random: 1 }, 1);
     forge("an older run", Some("old"), vec![with_datagram(HONEST, &none, &[0x40; 60], [0; 16]); 50]);
-    let kinds = [Kind::Down, Kind::Notice].map(|kind| with_datagram(HONEST, &Header { kind, ..header }, &initial, [0; 16]));
+    let kinds =
+        [Kind::Down, Kind::Notice].map(|kind| with_datagram(HONEST, &Header { kind, ..header }, &initial, [0; 16]));
     forge("what a controller says", Some("malformed"), kinds.to_vec());
 
     let whole = with_datagram(HONEST, &header, &initial, [7; 16]);

@@ -1,14 +1,17 @@
 //! Being somebody else: another agent, or the controller.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use remoting_kafka::{
     kafka::Record,
     link::{
         Credential,
-        packet::{Header, Incarnation, Kind},
+        packet::{Datagrams, Header, Incarnation, Kind, is_long},
     },
 };
 use ring::{
+    digest,
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };
@@ -17,7 +20,7 @@ use serde::Serialize;
 use crate::{
     packets::{self, Initials, prove, up, with_datagram},
     rig::{PATIENCE, noise},
-    stage::{HONEST, Stage},
+    stage::{self, Done, HONEST, Stage},
     support::{
         ports,
         user::{ADMIN, AGENT},
@@ -75,20 +78,28 @@ fn nobody_takes_another_agents_name_without_its_secret() {
 #[derive(Serialize)]
 struct Notice {
     reason: u8,
+    subject: [u8; 16],
     key: Vec<u8>,
     signature: Vec<u8>,
 }
 
-/// A notice that somebody who is not the controller signed.
-fn notice(key: &Ed25519KeyPair, incarnation: Incarnation, epoch: u32, reason: u8) -> Record {
-    let spki = [
-        &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00],
-        key.public_key().as_ref(),
-    ];
-    let signed = [b"rk1 notice" as &[u8], &[reason], &incarnation.to_bytes(), HONEST.as_bytes()].concat();
+/// A notice that somebody who is not the controller signed, about something that the agent sent.
+fn notice(key: &Ed25519KeyPair, incarnation: Incarnation, epoch: u32, reason: u8, subject: [u8; 16]) -> Record {
+    let spki = [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00], key.public_key().as_ref()];
+    let signed = [b"rk1 notice" as &[u8], &[reason], &subject, &incarnation.to_bytes(), HONEST.as_bytes()].concat();
     let signature = key.sign(&signed).as_ref().to_vec();
-    let body = postcard::to_allocvec(&Notice { reason, key: spki.concat(), signature }).unwrap();
+    let body = postcard::to_allocvec(&Notice { reason, subject, key: spki.concat(), signature }).unwrap();
     packets::record(HONEST, &Header { kind: Kind::Notice, incarnation, epoch }, &body)
+}
+
+/// What a notice about this record's first datagram, one of a handshake on the control lane, names it by.
+fn subject(record: &Record) -> [u8; 16] {
+    let header = packets::header(record).unwrap();
+    let (datagram, mac) = Datagrams::new(&header, record.value.slice(22..)).next().unwrap().unwrap();
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let parts = [&header.incarnation.to_bytes()[..], &header.epoch.to_le_bytes(), &[0], &mac.unwrap(), &datagram];
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finish().as_ref()[..16].try_into().unwrap()
 }
 
 /// Writes records down to the honest agent while it works, and while it has lost its controller and looks for it.
@@ -117,8 +128,11 @@ fn nobody_answers_as_the_controller_without_its_key() {
     let real = packets::header(&last.1).unwrap();
     let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
     let key = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
-    let mut records: Vec<Record> =
-        [0, 1].into_iter().map(|reason| notice(&key, real.incarnation, real.epoch, reason)).collect();
+    let (run, sent) = handshakes(&stage, at, None);
+    assert_eq!(run, real.incarnation);
+    let subjects: Vec<[u8; 16]> = sent.iter().map(subject).chain([[0; 16]]).collect();
+    let told = subjects.iter().flat_map(|subject| [0, 1].map(|reason| notice(&key, run, real.epoch, reason, *subject)));
+    let mut records: Vec<Record> = told.collect();
     records.push(packets::record(HONEST, &Header { kind: Kind::Notice, ..real }, &noise(2000)));
     // A version negotiation, an Initial that is none of the controller's, a reset's look, and noise, of this and a later epoch.
     let negotiation = [&[0x80, 0, 0, 0, 0, 8][..], &[1; 8], &[8], &[2; 8], &[0x0a, 0x1a, 0x2a, 0x3a]].concat();
@@ -128,6 +142,65 @@ fn nobody_answers_as_the_controller_without_its_key() {
         records.extend(datagrams.iter().map(|datagram| with_datagram(HONEST, &header, datagram, [0; 16])));
     }
     while_it_comes_back(&stage, "a stranger's notices and packets", &records);
+}
+
+/// The handshakes of the honest agent's newest run, once there are some.
+fn handshakes(stage: &Stage, at: i32, older: Option<Incarnation>) -> (Incarnation, Vec<Record>) {
+    wait::until("the honest agent dials", PATIENCE, || {
+        let records = stage.read(&stage.prefix.up_control(), at).into_iter().map(|(_, record)| record);
+        let ours: Vec<(Incarnation, Record)> = records
+            .filter(|record| record.key == HONEST && record.value.get(24).is_some_and(|first| is_long(&[*first])))
+            .map(|record| (packets::header(&record).unwrap().incarnation, record))
+            .collect();
+        let newest = ours.iter().map(|(run, _)| *run).max().filter(|run| older.is_none_or(|older| *run > older));
+        let newest = newest.ok_or("it has not")?;
+        Ok((newest, ours.into_iter().filter(|(run, _)| *run == newest).map(|(_, record)| record).collect()))
+    })
+}
+
+#[test]
+fn a_controller_cannot_be_made_to_send_an_agent_away_that_dials() {
+    let stage = Stage::start("sentaway");
+    let at = stage.partition(HONEST);
+    let (mut run, _) = handshakes(&stage, at, None);
+    let initial = Initials::new().next();
+    for what in ["guesses", "its own on the other lane", "its own with another connection id and its MAC"] {
+        stage.kill_controller();
+        stage.start_honest();
+        let (newest, own) = handshakes(&stage, at, Some(run));
+        run = newest;
+        let (topic, records): (String, Vec<Record>) = match what {
+            "guesses" => {
+                let guess = |n| with_datagram(HONEST, &up(run, 0), &initial, [n; 16]);
+                (stage.prefix.up_control(), (0..20).map(guess).collect())
+            }
+            "its own on the other lane" => (stage.prefix.up_bulk(), own),
+            _ => {
+                let changed = own.into_iter().map(|record| {
+                    let mut value = record.value.to_vec();
+                    // Behind the envelope, the length, the flags, the version, and the other connection id.
+                    let place = 24 + 6 + usize::from(value[24 + 5]) + 1;
+                    value[place] ^= 1;
+                    Record { value: value.into(), ..record }
+                });
+                (stage.prefix.up_control(), changed.collect())
+            }
+        };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let cluster = stage.cluster(ADMIN);
+                while !done.load(Ordering::SeqCst) {
+                    stage.block_on(stage::write(&cluster, &topic, at, records.clone())).unwrap();
+                }
+            });
+            let _guard = Done(&done);
+            stage.start_controller();
+            stage.wait_for_work();
+        });
+        println!("{what}: {} dropped as forged, and the agent dialled on", stage.dropped("forged"));
+        assert!(stage.dropped("forged") > 0, "{what}");
+    }
 }
 
 #[test]

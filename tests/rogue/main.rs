@@ -14,10 +14,10 @@ mod flood;
 mod forge;
 mod impostor;
 mod packets;
-mod rights;
 #[path = "../it/rig.rs"]
 #[allow(dead_code, reason = "a part of it is used")]
 mod rig;
+mod rights;
 mod rollback;
 mod stage;
 #[path = "../support/mod.rs"]

@@ -1,10 +1,6 @@
 //! Packet records of a rogue's making. What an agent proves with a MAC is built here a second time, from its description alone.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::rustls::{

@@ -73,8 +73,7 @@ fn what_is_written_into_a_journal_by_others_counts_for_nothing_and_what_they_del
     stage.attempt("claims of strangers", || {
         let stranger = Codec::new(&StateKey::new([9; 32]), &topic);
         let claim = |epoch, writer| {
-            let entry =
-                Entry { kind: Kind::Claim, epoch, writer, seq: 0, prev: Head([0; 32]), payload: Bytes::new() };
+            let entry = Entry { kind: Kind::Claim, epoch, writer, seq: 0, prev: Head([0; 32]), payload: Bytes::new() };
             Record::new("", stranger.seal(&entry, [3; 12]))
         };
         let mut records: Vec<Record> = [2, 3, u32::MAX].map(|epoch| claim(epoch, 7)).into();

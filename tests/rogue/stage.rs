@@ -156,12 +156,16 @@ impl Stage {
         self.rig.wait_for_controller();
     }
 
-    /// `kill -9` of the honest agent, and its next start, until it is online.
-    pub fn restart_honest(&self) {
+    /// `kill -9` of the honest agent, and its next start.
+    pub fn start_honest(&self) {
         let mut agent = self.agent.lock().unwrap();
         agent.kill();
         *agent = start_honest(&self.rig, self.health[1], &self.rig.path("honest.credential"));
-        drop(agent);
+    }
+
+    /// The same, until it is online.
+    pub fn restart_honest(&self) {
+        self.start_honest();
         // Until then the controller may still count on the one before.
         wait::until("the honest agent has a session", PATIENCE, || match self.sessions() {
             0 => Err(self.rig.log("honest.log")),
@@ -251,7 +255,7 @@ impl Stage {
 }
 
 /// Sets the flag when dropped, also by a panic.
-struct Done<'a>(&'a AtomicBool);
+pub struct Done<'a>(pub &'a AtomicBool);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
