@@ -70,6 +70,10 @@ test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs 
 	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test it --test kafka_harness --test kafka_client -- --include-ignored --test-threads 1
 	$(CARGO) test --locked --all-features --test broker java:: -- --include-ignored
 
+.PHONY: test-rogue
+test-rogue: .kafka ## clients that mean harm, on a real Apache Kafka with ACLs; RK_FLOOD_SECONDS=20
+	RK_TEST_KAFKA=1 $(CARGO) test --locked --all-features --test rogue -- --include-ignored --test-threads 1 --nocapture
+
 # Apache Kafka's jars, from Maven Central.
 .kafka: compose/kafka/pom.xml
 	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
@@ -121,6 +125,12 @@ fuzz: ## each fuzz target for SECONDS=10; needs a C++ compiler
 	    -print_final_stats=1 fuzz/corpus/$$name; \
 	done
 
+# Those of `make test`, more often: a few seconds for each kind of input there, some minutes here.
+.PHONY: ci-long
+ci-long: ## MUTATIONS=10000000 of each kind of bytes that others may have written, through what decodes them
+	RK_MUTATIONS=$(MUTATIONS) $(CARGO) test --locked --all-features --release --test decoders -- --nocapture
+ci-long: MUTATIONS ?= 10000000
+
 # ---- the program ------------------------------------------------------------------------------
 
 # The release build, shared by all that runs the program. Cargo decides whether there is something to do.
@@ -147,7 +157,7 @@ certs: rk ## a CA and certificates for localhost in certs/, to try things with; 
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
-ci: check test test-kafka chaos ## what every change must pass
+ci: check test test-kafka test-rogue chaos ## what every change must pass
 	$(MAKE) demo ONCE=1
 
 .PHONY: clean

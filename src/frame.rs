@@ -1,7 +1,7 @@
 //! Length-prefixed postcard messages on a byte stream.
 //!
 //! A frame is a little-endian `u32` length and that many bytes of postcard. Reading grows its buffer as bytes arrive,
-//! so a length that promises much allocates nothing by itself.
+//! so a length that promises much allocates little by itself.
 
 use std::pin::Pin;
 
@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The largest control message. Blobs (a call's body, stdio) are not messages and have limits of their own.
 pub const MAX_MESSAGE: usize = 1 << 20;
+
+/// What is allocated for a frame before its bytes are there: most are smaller.
+const FIRST: usize = 4 << 10;
 
 /// Why a message could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +75,7 @@ pub async fn read_bytes(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> 
     if length > limit {
         return Err(FrameError::TooLarge { length, limit });
     }
-    let mut bytes = Vec::with_capacity(length.min(64 << 10));
+    let mut bytes = Vec::with_capacity(length.min(FIRST));
     stream.take(length as u64).read_to_end(&mut bytes).await?;
     if bytes.len() < length {
         return Err(FrameError::Io(std::io::ErrorKind::UnexpectedEof.into()));

@@ -9,6 +9,7 @@ use super::{
     EnrolRefusal, EnrolRequest, Lane, SecretHash, TokenId,
     caller::Caller,
     enrol::{Answer, Ask},
+    gate::Dropped,
     hello::{Hello, Refusal, ToAgent, close},
     listener::Shared,
     packet::Incarnation,
@@ -25,6 +26,8 @@ pub async fn serve(shared: Arc<Shared>, endpoint: Endpoint, route: Arc<Route>) {
     let Route::Down(down) = &*route else { return };
     while let Some(incoming) = endpoint.accept().await {
         let Some((caller, incarnation)) = down.peer(incoming.remote_address()) else {
+            // Forgotten since, for later runs of the same agent.
+            Dropped::count(&shared.gate.dropped.half_open);
             incoming.ignore();
             continue;
         };

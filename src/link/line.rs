@@ -22,7 +22,7 @@ use super::{
     caller::Caller,
     enrol,
     hello::close,
-    notice::{self, Notice, Reason},
+    notice::{self, Notice, Reason, Sent},
     own,
     packet::{Datagrams, Header, Incarnation, Kind},
     port::{Mouth, Plan, Port},
@@ -52,6 +52,8 @@ pub(super) struct Line {
     /// A key that a controller showed and that is not accepted.
     refused_key: Arc<Mutex<Option<Fingerprint>>>,
     notices: watch::Sender<Option<Notice>>,
+    /// What a notice may be about.
+    sent: Arc<Sent>,
 }
 
 impl Line {
@@ -68,6 +70,7 @@ impl Line {
             random: Mutex::new(random),
             refused_key: Arc::default(),
             notices: watch::Sender::new(None),
+            sent: Arc::default(),
             config,
         })
     }
@@ -96,6 +99,7 @@ impl Line {
             held: self.held.clone(),
             incarnation: self.incarnation,
             epoch: self.epoch.clone(),
+            sent: self.sent.clone(),
             lane,
         };
         let mouth = Mouth {
@@ -128,7 +132,8 @@ impl Line {
                 out.extend(datagrams.map(|(datagram, _)| (address::CONTROLLER, datagram)));
             }
             Kind::Notice => {
-                if let Some(notice) = notice::read(&key, self.incarnation, &value) {
+                let notice = notice::read(&key, self.incarnation, &value);
+                if let Some(notice) = notice.filter(|notice| self.sent.has(notice.subject)) {
                     // What the pinned controller says is not displaced by what another says.
                     let pins = self.held.pins();
                     self.notices.send_if_modified(|known| {

@@ -1,7 +1,7 @@
 //! The controller's side of the link: all endpoints, and the agents that come in through them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
@@ -20,8 +20,9 @@ use super::{
     Config, Identity, Lane, LinkError, accept, address,
     caller::Caller,
     gate::{Dropped, Gate, Roster, Verdict},
+    half_open::HalfOpen,
     hello::close,
-    notice::{self, Reason},
+    notice::{self, Reason, Subject},
     own::{self, Own},
     packet::{Datagrams, Header, Incarnation, Kind},
     port::{Mouth, Plan, Port},
@@ -37,8 +38,6 @@ use crate::{
 
 /// Sessions that wait to be taken over by the controller.
 const SESSIONS: usize = 256;
-/// Handshakes under way, of all agents.
-const HALF_OPEN: usize = 256;
 /// How often a controller looks whether a partition works.
 const PROBE: Duration = Duration::from_secs(1);
 /// Notices in a burst, and per second after it.
@@ -69,7 +68,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     live: BTreeMap<AgentName, Session>,
-    half_open: BTreeSet<(Caller, Lane, Incarnation)>,
+    half_open: HalfOpen,
     /// Bulk lanes on each bulk partition.
     leases: Vec<u32>,
 }
@@ -166,11 +165,9 @@ impl Listener {
 }
 
 impl Shared {
-    /// Takes a half-open place, or says that there is none: one for each run of an agent and lane, one for each token,
-    /// [`HALF_OPEN`] in all.
+    /// Takes a half-open place, or says that there is none.
     pub fn begin(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) -> bool {
-        let mut state = self.state();
-        let taken = state.half_open.len() < HALF_OPEN && state.half_open.insert(place(caller, lane, incarnation));
+        let taken = self.state().half_open.take(caller, lane, incarnation);
         if !taken {
             Dropped::count(&self.gate.dropped.half_open);
         }
@@ -179,7 +176,7 @@ impl Shared {
 
     /// Gives the place back.
     pub fn end(&self, caller: &Caller, lane: Lane, incarnation: Incarnation) {
-        self.state().half_open.remove(&place(caller, lane, incarnation));
+        self.state().half_open.give_back(caller, lane, incarnation);
     }
 
     /// Makes `session` the one of its agent; the one before is told why it ends. False, and the new one is closed, if
@@ -259,15 +256,6 @@ impl Shared {
     }
 }
 
-/// The half-open place of a run. All that hold one token share one: whoever guesses names with it does so one at a time.
-fn place(caller: &Caller, lane: Lane, incarnation: Incarnation) -> (Caller, Lane, Incarnation) {
-    let run = match caller {
-        Caller::Agent(_) => incarnation,
-        Caller::Token(_) => Incarnation { starts: 0, random: 0 },
-    };
-    (caller.clone(), lane, run)
-}
-
 /// One (lane, partition) of a listener that is being opened.
 struct Place {
     shared: Arc<Shared>,
@@ -314,7 +302,7 @@ struct Sorter {
     shared: Weak<Shared>,
     route: Arc<Route>,
     partition: u32,
-    tell: mpsc::Sender<(Caller, Incarnation, Reason)>,
+    tell: mpsc::Sender<Told>,
     nonce: u64,
 }
 
@@ -342,11 +330,23 @@ impl Sorter {
                 }
                 Verdict::Pass { proven } => out.push((down.learn(&caller, header.incarnation, proven), datagram)),
                 Verdict::Drop => {}
-                // A full channel is the rate limit at work.
-                Verdict::Tell(reason) => drop(self.tell.try_send((caller.clone(), header.incarnation, reason))),
+                Verdict::Tell(reason) => {
+                    let subject = Subject::of(&header, down.lane, &datagram, mac);
+                    let told = Told { caller: caller.clone(), incarnation: header.incarnation, reason, subject };
+                    // A full channel is the rate limit at work.
+                    drop(self.tell.try_send(told));
+                }
             }
         }
     }
+}
+
+/// Who is told what about which handshake.
+struct Told {
+    caller: Caller,
+    incarnation: Incarnation,
+    reason: Reason,
+    subject: Subject,
 }
 
 /// Tells agents why they are not let in, where they read.
@@ -359,11 +359,11 @@ struct Notices {
 
 impl Notices {
     /// Writes as many as the rate allows; what is more was dropped by the channel's bound.
-    async fn give(self, mut told: mpsc::Receiver<(Caller, Incarnation, Reason)>) {
+    async fn give(self, mut told: mpsc::Receiver<Told>) {
         let Self { shared, cluster, lane, writer } = self;
-        while let Some((caller, incarnation, reason)) = told.recv().await {
+        while let Some(Told { caller, incarnation, reason, subject }) = told.recv().await {
             let key = caller.text();
-            let value = notice::write(&shared.identity, shared.epoch, &key, incarnation, reason);
+            let value = notice::write(&shared.identity, shared.epoch, &key, incarnation, reason, subject);
             let record = vec![Record::new(Bytes::copy_from_slice(key.as_bytes()), value)];
             let written = match (&caller, shared.layout(&caller)) {
                 (Caller::Agent(name), Layout::PerAgent) => {

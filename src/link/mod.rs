@@ -14,6 +14,7 @@ mod dialer;
 mod enrol;
 mod error;
 mod gate;
+mod half_open;
 mod held;
 mod hello;
 pub mod identity;

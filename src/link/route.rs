@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::{
     Held, Lane, address,
     caller::Caller,
+    notice::{Sent, Subject},
     packet::{Header, Incarnation, Kind, MAC},
     proof,
 };
@@ -36,6 +37,8 @@ pub struct Up {
     pub incarnation: Incarnation,
     /// The highest epoch that an authenticated controller has shown; shared by the lanes.
     pub epoch: Arc<AtomicU32>,
+    /// Handshakes that were sent; shared by the lanes.
+    pub sent: Arc<Sent>,
 }
 
 impl Up {
@@ -44,10 +47,12 @@ impl Up {
         Header { kind: Kind::Up, incarnation: self.incarnation, epoch: self.epoch.load(Ordering::Relaxed) }
     }
 
-    /// The MAC of a handshake datagram.
+    /// The MAC of a handshake datagram that is sent now.
     pub fn prove(&self, header: &Header, datagram: &[u8]) -> Option<[u8; MAC]> {
         // A long header too short to carry an id is nothing that quinn sends; its MAC is as good as none.
-        Some(proof::prove(&self.held.hash(), &self.caller, header, self.lane, datagram).unwrap_or_default())
+        let mac = proof::prove(&self.held.hash(), &self.caller, header, self.lane, datagram).unwrap_or_default();
+        self.sent.note(Subject::of(header, self.lane, datagram, Some(mac)));
+        Some(mac)
     }
 }
 
