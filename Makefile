@@ -70,6 +70,10 @@ test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs 
 	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test it --test kafka_harness --test kafka_client -- --include-ignored --test-threads 1
 	$(CARGO) test --locked --all-features --test broker java:: -- --include-ignored
 
+.PHONY: test-per-agent
+test-per-agent: ## the whole system on the embedded broker, with agents that have topics of their own
+	RK_TEST_LAYOUT=per-agent $(CARGO) test --locked --all-features --test it
+
 .PHONY: test-rogue
 test-rogue: .kafka ## clients that mean harm, on a real Apache Kafka with ACLs; RK_FLOOD_SECONDS=20
 	RK_TEST_KAFKA=1 $(CARGO) test --locked --all-features --test rogue -- --include-ignored --test-threads 1 --nocapture
@@ -157,7 +161,7 @@ certs: rk ## a CA and certificates for localhost in certs/, to try things with; 
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
-ci: check test test-kafka test-rogue chaos ## what every change must pass
+ci: check test test-per-agent test-kafka test-rogue chaos ## what every change must pass
 	$(MAKE) demo ONCE=1
 
 .PHONY: clean

@@ -9,6 +9,7 @@ use rustls::{
 
 use super::{Error, Settings, keys};
 use crate::{
+    certs::{self, Validity},
     controller::{Config, scheduler},
     kafka::topics::Manage,
 };
@@ -30,8 +31,20 @@ impl Settings {
             accept_rollback: self.switch(&keys::ACCEPT_ROLLBACK)?,
             jobs,
             layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
+            certificates: self.certificates(),
             ..Config::default()
         })
+    }
+
+    /// The certificates that are in use. What cannot be read is told where it is used.
+    fn certificates(&self) -> Vec<(String, Validity)> {
+        let used = [&keys::LISTEN_CERT, &keys::TLS_CERT, &keys::TLS_CA];
+        let read = |key| {
+            let path = self.path(key)?;
+            let validity = certs::expiry_of(&std::fs::read(&path).ok()?).ok()?;
+            Some((path.display().to_string(), validity))
+        };
+        used.into_iter().filter_map(read).collect()
     }
 
     /// What is done about the topics before it starts.

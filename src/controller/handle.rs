@@ -29,6 +29,8 @@ use crate::{
         AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault,
         KafkaStatus, RefusalKind, RemovedAgent, Status, agents::KafkaLogin, exec::ExecResume,
     },
+    certs::{State, Validity},
+    clock,
     id::AgentName,
     kafka::SharedCluster,
     layout::Layout,
@@ -64,6 +66,8 @@ pub(super) struct Shared {
     pub(super) layout: Layout,
     /// What makes what agents need in Kafka.
     pub(super) provision: Option<Arc<dyn Provision>>,
+    /// Certificates that are in use.
+    pub(super) certificates: Vec<(String, Validity)>,
     /// Requests with a wrong token.
     pub(super) unauthorized: AtomicU64,
     /// Agents that are being given a new secret.
@@ -117,6 +121,7 @@ impl Handle {
                 (agents.total() as usize).div_ceil(AGENTS_PER_PARTITION),
             ));
         }
+        warnings.extend(ending(&shared.certificates, (clock::unix_ms() / 1000) as i64));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: now.as_secs(),
@@ -376,6 +381,36 @@ impl Handle {
     }
 }
 
+/// A warning for each certificate that ends soon, or has.
+fn ending(certificates: &[(String, Validity)], now_s: i64) -> Vec<String> {
+    let told = |(what, validity): &(String, Validity)| match validity.state(now_s) {
+        State::Good(_) => None,
+        State::Ending(days) => {
+            Some(format!("the certificate of {what} ends in {days} days; renew it, and start the controller again"))
+        }
+        State::Ended(_) => {
+            Some(format!("the certificate of {what} has ended; renew it, and start the controller again"))
+        }
+        State::NotYet(_) => Some(format!("the certificate of {what} is not valid yet; compare this machine's clock")),
+    };
+    certificates.iter().filter_map(told).collect()
+}
+
 fn offline(name: &AgentName) -> String {
     format!("agent {name} is offline; start it with `rk agent run`, or see `rk agents show {name}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_that_end_within_30_days_are_told_and_others_are_not() {
+        let now = 1_700_000_000;
+        let of = |days: i64| Validity { not_before: now - 86_400, not_after: now + days * 86_400 };
+        let all = [("a", 31), ("b", 29), ("c", -1_i64)].map(|(what, days)| (what.to_owned(), of(days)));
+        let warnings = ending(&all, now);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("of b ends in 29 days") && warnings[1].contains("of c has ended"), "{warnings:?}");
+    }
 }

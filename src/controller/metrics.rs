@@ -36,6 +36,9 @@ impl Health for Handle {
         page.counters("rk_packets_dropped_total", "Packets that were not let through.", "reason", &dropped);
         let forged = shared.jobs.forged();
         page.counter("rk_log_records_forged_total", "Records of logs that were not their jobs' own.", forged);
+        let ends: Vec<(&str, i64)> =
+            shared.certificates.iter().map(|(what, validity)| (what.as_str(), validity.not_after)).collect();
+        page.gauges("rk_certificate_ends_seconds", "When certificates end, in seconds since 1970.", "of", &ends);
         let unauthorized = shared.unauthorized.load(Relaxed);
         page.counter("rk_api_unauthorized_total", "Requests with no token that is good.", unauthorized);
         page.counter("rk_audit_lost_total", "Lines of the audit log that could not be written.", shared.audit.lost());

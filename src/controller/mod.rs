@@ -49,6 +49,7 @@ use tokio::{
 };
 
 use crate::{
+    certs::Validity,
     clock, health,
     journal::{self, Journal, StateKey},
     kafka::SharedCluster,
@@ -105,6 +106,8 @@ pub struct Config {
     pub layout: Layout,
     /// What makes what agents need in Kafka. Default nothing: then there are no topics of their own.
     pub provision: Option<Arc<dyn provision::Provision>>,
+    /// Certificates that are in use, by what people call them: that they end is told in time. Default none.
+    pub certificates: Vec<(String, Validity)>,
     /// Where the controller says how it is to who has no token. Default nowhere but on the API.
     pub health: Option<Arc<TcpListener>>,
 }
@@ -124,6 +127,7 @@ impl Default for Config {
             jobs: scheduler::Config::default(),
             layout: Layout::Shared,
             provision: None,
+            certificates: Vec::new(),
             health: None,
         }
     }
@@ -290,6 +294,7 @@ where
         audit: Audit::open(&config.data)?,
         layout: config.layout,
         provision: config.provision.clone(),
+        certificates: config.certificates.clone(),
         unauthorized: AtomicU64::new(0),
         rotating: Default::default(),
     });
