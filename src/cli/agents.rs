@@ -246,7 +246,7 @@ fn launch_line(added: &AddedAgent, source: &str, settings: &Settings) {
         let _ = writeln!(err, "where the file CREDENTIAL (mode 0600) holds what is above; it is not shown again");
     }
     if let Some(commands) = &added.commands {
-        let _ = write!(err, "rk: before that, somebody who may runs\n{commands}");
+        let _ = write!(err, "rk: where Kafka has access rules, somebody who may runs before that\n{commands}");
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Caller {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The token does not include the verb.
-    #[error("the token of {caller} does not allow {verb:?}, which takes the role {}; ask an admin for one that does (`rk access add`)", .verb.least())]
+    #[error("the token of {caller} does not allow {verb}, which takes the role {}; ask an admin for one that does (`rk access add`)", .verb.least())]
     Verb {
         /// Whose token.
         caller: AgentName,
