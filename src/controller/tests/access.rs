@@ -92,8 +92,13 @@ async fn a_token_for_one_node_executes_there_and_nowhere_else() {
     assert_eq!(refused(&jenkins, "nobody").await, RefusalKind::Forbidden, "what there is it is not told");
     assert_eq!(code(jenkins.agents(&Selector::default()).await), Code::Forbidden);
     assert_eq!(code(jenkins.submit(&job(Some("node-1"), "")).await), Code::Forbidden);
-    let audit = std::fs::read_to_string(site.config.data.join("audit.log")).expect("an audit log");
-    assert!(audit.contains(r#""who":"root""#) && audit.contains("jenkins as operator"), "{audit}");
+    let noted = |audit: String| audit.contains(r#""who":"root""#) && audit.contains("jenkins as operator");
+    soon(async {
+        while !noted(std::fs::read_to_string(site.config.data.join("audit.log")).expect("an audit log")) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
