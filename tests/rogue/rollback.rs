@@ -38,7 +38,10 @@ fn recreate(stage: &Stage, records: &[Record]) {
             made.into_iter().try_for_each(|made| made).map_err(|error| error.to_string())
         })
     });
-    stage.block_on(async { admin.are_served(&[wanted]).await.unwrap() });
+    // A broker may hear of it later than the one that made it.
+    wait::until("the topic is served", PATIENCE, || {
+        stage.block_on(admin.are_served(&[wanted])).map_err(|error| error.to_string())
+    });
     stage.write(ADMIN, &topic, 0, records.to_vec());
 }
 
