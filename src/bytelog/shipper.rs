@@ -86,7 +86,25 @@ pub struct View {
 pub struct Shipper {
     shared: Arc<Shared>,
     view: watch::Receiver<View>,
+    topic: Topic,
     driver: AbortHandle,
+}
+
+/// The topic as it was at the start.
+#[derive(Clone)]
+struct Topic {
+    cluster: SharedCluster,
+    name: String,
+    id: u128,
+}
+
+impl Topic {
+    /// Fails if the topic was made anew since. What can't be found out now is passed over.
+    async fn check(&self) -> Result<(), Error> {
+        let Ok(Ok(found)) = timeout(ID_LIMIT, self.cluster.describe(&self.name)).await else { return Ok(()) };
+        let same = found.id == self.id || found.id == 0 || self.id == 0;
+        if same { Ok(()) } else { Err(Error::Recreated { topic: self.name.clone() }) }
+    }
 }
 
 /// Between the caller and the driver.
@@ -155,12 +173,12 @@ impl Shipper {
         let packer = Packer::new(config.max_record, config.max_batch, start.positions);
         let shared = Arc::new(Shared { packer: Mutex::new(packer), pushed: Notify::new(), taken: Notify::new() });
         let (view_out, view) = watch::channel(View { acked: start, first: start.first, ..View::default() });
+        let writer = cluster.writer(topic, partition);
+        let topic = Topic { cluster, name: topic.to_owned(), id: topic_id };
         let driver = Driver {
             shared: Arc::clone(&shared),
-            writer: cluster.writer(topic, partition),
-            cluster,
-            topic: topic.to_owned(),
-            topic_id,
+            writer,
+            topic: topic.clone(),
             sealer: Arc::new(Sealer::new(attempt, config.format, random().to_be_bytes())),
             ledger: Ledger::new(topic_id, start),
             view: view_out,
@@ -169,7 +187,7 @@ impl Shipper {
             random,
         };
         let driver = tokio::spawn(driver.run()).abort_handle();
-        Self { shared, view, driver }
+        Self { shared, view, topic, driver }
     }
 
     /// Takes bytes of `stream` that begin at `offset` and were written at `time` (milliseconds since 1970). Bytes that were
@@ -237,8 +255,10 @@ impl Shipper {
                 return Err(Error::Length { stream, total, taken });
             }
         }
-        // So that whoever reads an end knows that what is missing in front of it is lost.
+        // So that whoever reads an end knows that what is missing in front of it is lost: also what went into a topic that
+        // is no more.
         self.flush().await?;
+        self.topic.check().await?;
         {
             let mut packer = self.shared.packer();
             Stream::ALL.into_iter().zip(ends).for_each(|(stream, end)| packer.end(stream, end.sha256));
@@ -264,9 +284,7 @@ impl Drop for Shipper {
 struct Driver {
     shared: Arc<Shared>,
     writer: Arc<dyn PartitionWriter>,
-    cluster: SharedCluster,
-    topic: String,
-    topic_id: u128,
+    topic: Topic,
     sealer: Arc<Sealer>,
     ledger: Ledger,
     view: watch::Sender<View>,
@@ -335,7 +353,9 @@ impl Driver {
         let base = landed.result?;
         let went_back = self.ledger.landed(landed.number, base, landed.bound).is_err();
         if went_back || landed.retried || self.checked.elapsed() >= ID_CHECK {
-            self.check_id().await?;
+            // What was acknowledged in a topic that is no more must not be cut from the spool.
+            self.topic.check().await?;
+            self.checked = Instant::now();
         }
         let (acked, records) = (self.ledger.acked(), self.ledger.records());
         self.view.send_modify(|view| {
@@ -343,14 +363,5 @@ impl Driver {
             (view.acked, view.first, view.records) = (acked, acked.first, records);
         });
         Ok(())
-    }
-
-    /// What was acknowledged in a topic that is no more must not be cut from the spool.
-    async fn check_id(&mut self) -> Result<(), Error> {
-        // What can't be found out now is asked again at the next batch.
-        let Ok(Ok(found)) = timeout(ID_LIMIT, self.cluster.describe(&self.topic)).await else { return Ok(()) };
-        self.checked = Instant::now();
-        let same = found.id == self.topic_id || found.id == 0 || self.topic_id == 0;
-        if same { Ok(()) } else { Err(Error::Recreated { topic: self.topic.clone() }) }
     }
 }

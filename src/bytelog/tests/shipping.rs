@@ -205,6 +205,27 @@ async fn a_topic_that_was_made_anew_is_shipped_again_and_the_rest_is_a_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_that_was_made_anew_and_has_grown_again_is_noticed_before_the_ends_are_written() {
+    let memory = cluster();
+    let cluster = FaultyCluster::new(&memory, Faults::default(), 1);
+    let mut shipper = ship(&cluster, Acked::default(), Config::default()).await;
+    within(shipper.ship(Stream::Stdout, 0, 0, b"01234")).await.expect("taken");
+    within(shipper.flush()).await.expect("flushed");
+    memory.create(TOPIC, 1);
+    // Others wrote: what is shipped now does not stand before what was.
+    memory.append(TOPIC, 0, vec![Record::new("other", "x"); 10]).expect("appended");
+    within(shipper.ship(Stream::Stdout, 5, 0, b"5678")).await.expect("taken");
+    let all = ends(&[b"012345678".to_vec(), vec![], vec![]]);
+    let error = within(shipper.finish(all)).await.expect_err("anew");
+    assert!(matches!(error, Error::Recreated { .. }), "{error}");
+    let mut shipper = ship(&cluster, Acked::default(), Config::default()).await;
+    within(shipper.ship(Stream::Stdout, 0, 0, b"012345678")).await.expect("taken");
+    within(shipper.finish(all)).await.expect("finished");
+    let mut late = read(&cluster, to_present()).await;
+    assert_eq!(text(&rest(&mut late).await, Stream::Stdout), "012345678<Matches>");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_of_a_newer_version_is_not_passed_over() {
     let memory = cluster();
     let cluster = FaultyCluster::new(&memory, Faults::default(), 1);
