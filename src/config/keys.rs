@@ -224,6 +224,9 @@ keys! {
     /// Start on an older journal.
     ACCEPT_ROLLBACK = controller("accept-rollback", "").switch()
         .help("Start although the journal holds less than this machine has seen");
+    /// Brokers that are away at the start.
+    WAIT_FOR_KAFKA = controller("wait-for-kafka", "DURATION")
+        .help("How long the start waits for brokers that are away [default: 60s]");
     /// When a job of an agent that is away is given up.
     LOST_AFTER = controller("lost-after", "DURATION")
         .help("Jobs are lost whose agent is unreachable for so long while Kafka works [default: never]");
