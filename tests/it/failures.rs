@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Runs a controller or an agent that must refuse to start.
-fn refused(command: Command, code: i32, parts: &[&str]) -> Ran {
+pub fn refused(command: Command, code: i32, parts: &[&str]) -> Ran {
     let ran = run(command, b"").code(code);
     let line = ran.stderr.lines().rfind(|line| line.starts_with("rk: ")).unwrap_or_default().to_owned();
     for part in parts {
@@ -18,7 +18,7 @@ fn refused(command: Command, code: i32, parts: &[&str]) -> Ran {
 }
 
 /// The value behind `flag` is replaced.
-fn replaced(command: Command, flag: &str, value: &str) -> Command {
+pub fn replaced(command: Command, flag: &str, value: &str) -> Command {
     let mut changed = Command::new(command.get_program());
     let mut args = command.get_args();
     while let Some(arg) = args.next() {

@@ -23,6 +23,7 @@ mod quotas;
 mod rig;
 mod rights;
 mod run;
+mod run_as;
 mod steer;
 #[path = "../support/mod.rs"]
 mod support;
