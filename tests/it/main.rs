@@ -16,6 +16,7 @@ mod failures;
 mod fake;
 mod fanout;
 mod jobs;
+mod logins;
 mod namespaces;
 mod open_log;
 mod own;
