@@ -13,7 +13,7 @@
 //! | `ticket` | agent, before the start | where the output goes and what is to be done at the end; without it nothing was started |
 //! | `shipped` | agent, now and then | how far the output is in the topic; a hint, less is shipped again |
 //! | `notes` | agent | the system stream: what the agent itself says about the attempt |
-//! | `script`, `stdin`, `secrets/` | agent, before the start | what the process reads; the secrets are removed when it ended |
+//! | `script`, `stdin`, `secrets/` | agent, before the start | what the process reads; the secrets are removed when it ended. For another user script and secrets lie in `work/<attempt>.private/` |
 //! | `after` | agent | what follows the end was done: the hook, the workspace |
 //!
 //! The directory stays until the agent is told to remove it. Files of other names are left alone.

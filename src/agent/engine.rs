@@ -120,15 +120,20 @@ fn jobs(
 ) -> std::io::Result<Jobs> {
     // What is started must be found from any directory.
     let dir = std::path::absolute(dir)?;
+    let work = dir.join("work");
+    if let Some(user) = &config.run_as {
+        user.let_through(&std::path::absolute(&config.data)?, &work)?;
+    }
     let settings = jobs::Settings {
         jobs: dir.join("jobs"),
-        work: dir.join("work"),
+        work,
         mark: dir.join("mark"),
         topic: config.link.prefix.logs(),
         // The second would be one too many.
         slots: if config.one_shot { config.slots.min(1) } else { config.slots },
         hooks: Hooks { dir: config.hooks.clone() },
         policy: config.policy.clone(),
+        run_as: config.run_as.clone(),
         launcher: config.launcher.clone(),
         environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
     };

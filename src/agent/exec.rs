@@ -149,19 +149,17 @@ fn spawn(shared: &Shared, start: &Start) -> Result<Child, Refusal> {
     let environment = shared.environment.with(&start.env)?;
     // Looked up here and not by the child: the reason is exact, and the quick way to spawn is open.
     let file = environment.find(program, &cwd)?;
-    Command::new(file)
-        .arg0(program)
-        .args(&start.argv[1..])
-        .env_clear()
-        .envs(environment.iter())
-        .current_dir(cwd)
-        .stdin(if start.stdin { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| refuse(program, error))
+    let mut command = Command::new(file);
+    command.arg0(program).args(&start.argv[1..]).env_clear().envs(environment.iter()).current_dir(cwd);
+    command.process_group(0).kill_on_drop(true);
+    let spawned = match &shared.run_as {
+        Some(user) => user.spawn(command, start.stdin),
+        None => {
+            let stdin = if start.stdin { Stdio::piped() } else { Stdio::null() };
+            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        }
+    };
+    spawned.map_err(|error| refuse(program, error))
 }
 
 pub(super) fn check_directory(cwd: &Path) -> Result<(), Refusal> {

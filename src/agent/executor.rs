@@ -24,6 +24,7 @@ use super::{
     kept::{self, Kept},
     meeting::Meeting,
     policy::Policy,
+    run_as::User,
     stream::{Duplex, RecvHalf, SendHalf},
     wallet::Wallet,
 };
@@ -54,6 +55,8 @@ pub(super) struct Shared {
     pub groups: Arc<Groups>,
     pub environment: Environment,
     pub work_dir: PathBuf,
+    /// As whom executions run; as the agent if there is nobody.
+    pub run_as: Option<User>,
     /// How long processes get when the agent stops.
     pub grace: Duration,
     pub phase: watch::Sender<Phase>,
@@ -97,15 +100,22 @@ impl Executor {
         jobs: Option<Jobs>,
         wallet: Option<Wallet>,
     ) -> Self {
-        let work_dir = config.work_dir.as_deref().unwrap_or(Path::new("."));
+        let run_as = config.run_as.clone();
+        let usual = || run_as.as_ref().map_or_else(|| Path::new(".").to_owned(), User::work_dir);
+        let work_dir = config.work_dir.clone().unwrap_or_else(usual);
         // Absolute: processes are looked up from here and started from there. It fails only where there is no current
         // directory, and then starts name the cause.
-        let work_dir = std::path::absolute(work_dir).unwrap_or_else(|_| work_dir.to_owned());
+        let work_dir = std::path::absolute(&work_dir).unwrap_or(work_dir);
+        let mut environment = Environment::of_agent(config.environment.iter().cloned(), name, labels);
+        if let Some(user) = &run_as {
+            user.describe(&mut environment);
+        }
         Self(Arc::new(Shared {
             meeting: Meeting::new(config.max_execs.saturating_mul(4)),
             groups: Groups::new(config.warden.clone()),
-            environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
+            environment,
             work_dir,
+            run_as,
             grace: config.grace,
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),

@@ -22,6 +22,7 @@ mod meeting;
 mod orders;
 pub mod policy;
 mod pump;
+pub mod run_as;
 pub mod shim;
 pub mod spool;
 mod starts;
@@ -55,7 +56,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Labels beside those of the host (`os`, `arch`, `hostname`), over which they win.
     pub labels: BTreeMap<String, String>,
-    /// Where processes run that name no directory. Default: the agent's current directory.
+    /// Where processes run that name no directory. Default: the agent's current directory, or the home of whom they run as.
     pub work_dir: Option<PathBuf>,
     /// The agent's own environment. Processes get from it only what is on the allow-list (`PATH HOME USER LOGNAME LANG
     /// LC_* TZ TMPDIR SHELL TERM`). Default: empty, and a usual `PATH`.
@@ -89,6 +90,8 @@ pub struct Config {
     pub dumpable: bool,
     /// What may run, whatever the controller asks for. Default all.
     pub policy: policy::Policy,
+    /// As whom executions and jobs run. Default: as the agent. Hooks always do.
+    pub run_as: Option<run_as::User>,
     /// Where others see how the agent is.
     pub health: Health,
 }
@@ -114,6 +117,7 @@ impl Default for Config {
             keeper: None,
             dumpable: false,
             policy: policy::Policy::default(),
+            run_as: None,
             health: Health::default(),
         }
     }

@@ -10,7 +10,7 @@ use super::{Failure, failure, flags::ControllerFlags, kafka, log, output, servic
 use crate::{
     api::DEFAULT_ADDRESS,
     config::{Environment, keys},
-    controller::{self, provision::OnCluster},
+    controller::{self, outage, provision::OnCluster},
     journal,
     kafka::topics,
     link::Identity,
@@ -44,7 +44,7 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     log::start(&settings, log::SERVICE)?;
     let mut config = settings.controller()?;
     config.health = service::listen_for_health(&settings).await?.map(Arc::new);
-    let stops = service::stops(&settings)?;
+    let mut stops = service::stops(&settings)?;
     let listener = service::listen(&settings, DEFAULT_ADDRESS).await?;
     let address = service::address(&listener)?;
     if !address.ip().is_loopback() && config.tls.is_none() {
@@ -62,7 +62,12 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     let cluster = kafka::cluster(&settings, "controller", &config.link.prefix.to_string())?;
     let partitions = i32::try_from(config.link.partitions).unwrap_or(i32::MAX);
     let manage = settings.topics_manage()?;
-    for warning in topics::prepare(&cluster, &config.link.prefix, partitions, manage).await?.warnings {
+    let prepare = || topics::prepare(&cluster, &config.link.prefix, partitions, manage);
+    let prepared = tokio::select! {
+        prepared = outage::through(config.wait_for_kafka, crate::kafka::Error::is_outage, prepare) => prepared?,
+        Some(()) = stops.recv() => return Ok(0),
+    };
+    for warning in prepared.warnings {
         tracing::warn!("{warning}");
     }
     // Who must not touch topics makes none for agents either.

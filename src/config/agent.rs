@@ -7,6 +7,7 @@ use crate::{
     agent::{
         self, Config,
         policy::{InvalidPattern, Policy},
+        run_as::User,
     },
     id::AgentName,
     link::{Credential, JoinToken},
@@ -66,6 +67,7 @@ impl Settings {
         let allow = self.list(&keys::ALLOW).iter().map(|text| text.parse()).collect::<Result<_, InvalidPattern>>();
         let allow = allow.map_err(|e| Error::Value { origin: self.origin(&keys::ALLOW), problem: e.to_string() })?;
         let policy = Policy { no_exec: self.switch(&keys::NO_EXEC)?, allow };
+        let run_as = self.convert(&keys::RUN_AS, |name| User::find(name).map_err(|e| e.to_string()))?;
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
@@ -74,6 +76,7 @@ impl Settings {
             environment: self.environment().variables(),
             slots: if policy.no_exec { 0 } else { slots.unwrap_or(default.slots) },
             policy,
+            run_as,
             hooks: self.path(&keys::HOOKS),
             one_shot: self.switch(&keys::ONE_SHOT)?,
             idle_exit: self.duration(&keys::IDLE_EXIT)?,

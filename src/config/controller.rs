@@ -24,15 +24,17 @@ impl Settings {
             keep_jobs: self.number(&keys::KEEP_JOBS)?.unwrap_or(usual.keep_jobs),
             ..usual
         };
+        let default = Config::default();
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
+            wait_for_kafka: self.duration(&keys::WAIT_FOR_KAFKA)?.unwrap_or(default.wait_for_kafka),
             tls: self.api_tls()?,
             accept_rollback: self.switch(&keys::ACCEPT_ROLLBACK)?,
             jobs,
             layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
             certificates: self.certificates(),
-            ..Config::default()
+            ..default
         })
     }
 

@@ -224,6 +224,9 @@ keys! {
     /// Start on an older journal.
     ACCEPT_ROLLBACK = controller("accept-rollback", "").switch()
         .help("Start although the journal holds less than this machine has seen");
+    /// Brokers that are away at the start.
+    WAIT_FOR_KAFKA = controller("wait-for-kafka", "DURATION")
+        .help("How long the start waits for brokers that are away [default: 60s]");
     /// When a job of an agent that is away is given up.
     LOST_AFTER = controller("lost-after", "DURATION")
         .help("Jobs are lost whose agent is unreachable for so long while Kafka works [default: never]");
@@ -249,6 +252,8 @@ keys! {
     /// Only this is run.
     ALLOW = agent("allow", "PATTERN").many()
         .help("Run only commands like 'git *'; no scripts, no variables; may be repeated");
+    /// Somebody else's rights.
+    RUN_AS = agent("run-as", "USER").help("Run commands and jobs as this user; the agent itself then runs as root");
     /// Bound on concurrent executions.
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
     /// Jobs at once.
@@ -266,7 +271,7 @@ keys! {
     WAIT_FOR_JOBS = agent("wait-for-jobs", "").switch()
         .help("When told to stop wait for jobs, instead of leaving them to the next agent");
     /// Where commands start.
-    WORK = agent("work", "DIR").help("Where commands run that name no --cwd [default: where the agent started]");
+    WORK = agent("work", "DIR").help("Where commands run that name no --cwd [default: where the agent started, or the home of --run-as]");
 
     /// What the broker tells clients.
     ADVERTISE = broker("advertise", "HOST:PORT").help("Address that clients are told [default: the one listened on]");

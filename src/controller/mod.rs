@@ -14,6 +14,7 @@ mod audit;
 mod call;
 mod directory;
 mod enrol;
+mod error;
 pub mod event;
 mod exec;
 mod files;
@@ -23,6 +24,7 @@ pub mod http;
 mod jobs;
 mod metrics;
 mod next_key;
+pub mod outage;
 pub mod peer;
 pub mod provision;
 pub mod registry;
@@ -55,13 +57,13 @@ use crate::{
     kafka::SharedCluster,
     layout::Layout,
     link::{self, Identity, LinkError, Listener, Session},
-    private_file::PrivateFileError,
     protocol::{self, allowance::Budget},
     secret::Secret,
 };
 use audit::Audit;
 use directory::Directory;
 use enrol::Door;
+pub use error::Error;
 pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
 use folded::Folded;
@@ -96,6 +98,8 @@ pub struct Config {
     pub max_executions: u32,
     /// How long taking over may take, and a change to be read back from the journal. Default 60 s.
     pub patience: Duration,
+    /// How long brokers may be away when it starts. Default 60 s.
+    pub wait_for_kafka: Duration,
     /// Takes a journal that shows less than this controller has seen of it. Default no.
     pub accept_rollback: bool,
     /// After so many records of the journal the state is written into it, and what is before is cut away. Default 50,000.
@@ -122,6 +126,7 @@ impl Default for Config {
             max_connections: 4096,
             max_executions: 4096,
             patience: Duration::from_secs(60),
+            wait_for_kafka: Duration::from_secs(60),
             accept_rollback: false,
             snapshot_every: 50_000,
             jobs: scheduler::Config::default(),
@@ -139,58 +144,11 @@ const DOUBT: Duration = Duration::from_secs(10);
 /// How long given-up executions may take to be told to clients and agents.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Why a controller ended or did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] journal::Error),
-    /// The journal was not read and claimed in time.
-    #[error("the journal could not be taken over within {after:?}: {detail}")]
-    Takeover {
-        /// How long was waited.
-        after: Duration,
-        /// What stands in the way.
-        detail: String,
-    },
-    /// Another controller with the same identity took over.
-    #[error("superseded: another controller with this identity took over with epoch {epoch}; only one can serve")]
-    Superseded {
-        /// Its epoch.
-        epoch: u32,
-    },
-    /// The journal was written by a newer version.
-    #[error(transparent)]
-    Event(#[from] UnknownEvent),
-    /// The packet topics cannot be used.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// A file in the data directory cannot be used.
-    #[error(transparent)]
-    File(#[from] PrivateFileError),
-    /// A file in the data directory has another content than it should.
-    #[error("{}: {detail}", path.display())]
-    Content {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong, and the cure.
-        detail: String,
-    },
-    /// The API would be open to the network without encryption.
-    #[error(
-        "refusing to serve the API on {0} without TLS; listen on 127.0.0.1, or give a certificate with --listen-cert and --listen-key"
-    )]
-    Plaintext(std::net::SocketAddr),
-    /// The socket cannot be used.
-    #[error("the API's socket: {0}")]
-    Socket(#[from] std::io::Error),
-}
-
 /// Runs a controller: takes the journal over, serves agents and the API, until it is stopped or superseded.
 ///
 /// Each message on `shutdown` is one request to stop: the first refuses new executions and ends when the running ones
-/// have ended, the second gives these up (their agents end the processes), the third returns at once. A closed channel
-/// asks for nothing.
+/// have ended, the second gives these up (their agents end the processes), the third returns at once. Before it serves, the
+/// first returns. A closed channel asks for nothing.
 pub async fn run(
     config: Config,
     cluster: SharedCluster,
@@ -198,7 +156,10 @@ pub async fn run(
     listener: TcpListener,
     mut shutdown: mpsc::Receiver<()>,
 ) -> Result<(), Error> {
-    let mut controller = start(&config, cluster.clone(), &identity).await?;
+    let mut controller = tokio::select! {
+        started = start(&config, cluster.clone(), &identity) => started?,
+        Some(()) = shutdown.recv() => return Ok(()),
+    };
     loop {
         let handle = controller.handle();
         match controller.serve_on(&config, &listener, &mut shutdown).await {
@@ -250,8 +211,9 @@ where
     L: AsyncFnOnce(u32, Arc<Door>) -> Result<(Arc<dyn Endpoints>, mpsc::Receiver<P>), LinkError>,
 {
     let seen = if config.accept_rollback || legacy.is_some() { None } else { files::read_witness(&config.data)? };
-    let key = StateKey::new(identity.derive("journal"));
-    let (journal, committed) = Journal::open(cluster.clone(), &config.link.prefix.journal(), key, seen).await?;
+    let topic = config.link.prefix.journal();
+    let open = || Journal::open(cluster.clone(), &topic, StateKey::new(identity.derive("journal")), seen);
+    let (journal, committed) = outage::through(config.wait_for_kafka, journal::Error::is_outage, open).await?;
     let directory = Arc::new(Directory::new());
     let jobs = Arc::new(Jobs::new(config.jobs.clone(), config.link.partitions));
     let (above, founding) = legacy.map_or((0, None), |legacy| (legacy.epoch, Some(legacy.state)));

@@ -90,3 +90,10 @@ pub enum Error {
     #[error("the journal is closed")]
     Closed,
 }
+
+impl Error {
+    /// Whether the cluster may just be away.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Kafka(error) if error.is_outage())
+    }
+}

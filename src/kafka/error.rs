@@ -111,4 +111,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Transient { .. })
     }
+
+    /// Whether the cluster may just be away: what is [transient](Self::is_transient), without certificates. At the first
+    /// contact a wrong one is a wrong setting, while later it may be a rotation.
+    pub fn is_outage(&self) -> bool {
+        self.is_transient() && !matches!(self, Self::Unreachable { hop: Hop::Tls, .. })
+    }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     rig::{PATIENCE, Rig},
-    support::{kafka::admin::agents_have_topics, ports, process::Process, wait},
+    support::{cluster::TestCluster, kafka::admin::agents_have_topics, ports, process::Process, wait},
 };
 
 /// Waits until a command on `agent` succeeds.
@@ -35,6 +35,39 @@ fn a_controller_that_is_killed_keeps_its_agents_and_they_come_back_at_once() {
     wait_for_work(&rig, "b");
     // A heartbeat is 5 s; the rest is the controller's start on a busy machine.
     assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
+/// Starts a controller that finds no broker, and returns when it has said that it waits.
+fn waiting(rig: &Rig) -> Process {
+    let mut controller = rig.process(rig.controller_command("controller", rig.port), "controller.log");
+    wait::until("the controller says that it waits", PATIENCE, || {
+        let log = fs::read_to_string(rig.path("controller.log")).unwrap_or_default();
+        assert_eq!(controller.ended(), None, "{log}");
+        if log.contains("trying again for 60 s") { Ok(()) } else { Err(log) }
+    });
+    controller
+}
+
+#[test]
+fn a_controller_that_starts_while_the_brokers_are_away_waits_for_them_and_can_be_stopped() {
+    let cluster: &TestCluster = Box::leak(Box::new(TestCluster::start()));
+    let rig = Rig::on(cluster, "away", 2);
+    cluster.kill_all();
+    let mut stopped = waiting(&rig);
+    stopped.signal("TERM");
+    let ended = || stopped.ended().ok_or_else(|| "it runs".to_owned());
+    assert_eq!(wait::until("it stops", PATIENCE, ended).code(), Some(0));
+    fs::remove_file(rig.path("controller.log")).unwrap();
+    let mut controller = waiting(&rig);
+    cluster.restart_all();
+    wait::until("the controller serves", PATIENCE, || {
+        assert_eq!(controller.ended(), None, "{}", rig.log("controller.log"));
+        let ran = rig.run(&["status", "--health"]);
+        if ran.code == 0 { Ok(()) } else { Err(ran.stderr) }
+    });
+    // It was leaked for the rig, and nobody needs it any more.
+    drop(controller);
+    cluster.kill_all();
 }
 
 #[test]

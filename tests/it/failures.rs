@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Runs a controller or an agent that must refuse to start.
-fn refused(command: Command, code: i32, parts: &[&str]) -> Ran {
+pub fn refused(command: Command, code: i32, parts: &[&str]) -> Ran {
     let ran = run(command, b"").code(code);
     let line = ran.stderr.lines().rfind(|line| line.starts_with("rk: ")).unwrap_or_default().to_owned();
     for part in parts {
@@ -18,7 +18,7 @@ fn refused(command: Command, code: i32, parts: &[&str]) -> Ran {
 }
 
 /// The value behind `flag` is replaced.
-fn replaced(command: Command, flag: &str, value: &str) -> Command {
+pub fn replaced(command: Command, flag: &str, value: &str) -> Command {
     let mut changed = Command::new(command.get_program());
     let mut args = command.get_args();
     while let Some(arg) = args.next() {
@@ -136,8 +136,11 @@ fn a_port_that_is_taken_is_named() {
 #[test]
 fn a_cluster_and_a_controller_that_are_not_there_are_named() {
     let rig = Rig::prepare("nobody", 2);
-    let dead = replaced(rig.controller_command("controller", 0), "--brokers", "127.0.0.1:1");
-    refused(dead, 69, &["127.0.0.1:1"]);
+    let mut dead = replaced(rig.controller_command("controller", 0), "--brokers", "127.0.0.1:1");
+    dead.args(["--wait-for-kafka", "1s"]);
+    let ran = refused(dead, 69, &["127.0.0.1:1"]);
+    let told = ran.stderr.lines().filter(|line| line.contains("127.0.0.1:1") && line.contains("trying again for 1 s"));
+    assert_eq!(told.count(), 1, "{}", ran.stderr);
     private_file(&rig, "token", "0123456789abcdef0123456789abcdef");
     let mut status = rig.bare(&["status", "--api", "127.0.0.1:1", "--api-token"]);
     status.arg(format!("file:{}", rig.path("token").display()));

@@ -16,6 +16,7 @@ mod failures;
 mod fake;
 mod fanout;
 mod jobs;
+mod logins;
 mod namespaces;
 mod open_log;
 mod own;
@@ -23,6 +24,7 @@ mod quotas;
 mod rig;
 mod rights;
 mod run;
+mod run_as;
 mod steer;
 #[path = "../support/mod.rs"]
 mod support;

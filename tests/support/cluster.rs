@@ -135,6 +135,22 @@ impl TestCluster {
         }
     }
 
+    /// Stops all nodes at once.
+    pub fn kill_all(&self) {
+        (0..self.nodes()).for_each(|node| self.kill(node));
+    }
+
+    /// Starts all nodes after [`TestCluster::kill_all`], and waits until they serve.
+    pub fn restart_all(&self) {
+        match self {
+            TestCluster::Embedded(broker) => broker.launch(),
+            TestCluster::Kafka(cluster) => {
+                (0..cluster.nodes()).for_each(|node| cluster.launch(node));
+                (0..cluster.nodes()).for_each(|node| cluster.wait_until_up(node));
+            }
+        }
+    }
+
     /// Waits until the next node can be stopped without a partition losing its quorum.
     pub fn wait_until_in_sync(&self) {
         if let TestCluster::Kafka(cluster) = self {

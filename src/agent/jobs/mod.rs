@@ -12,6 +12,7 @@
 
 mod ending;
 mod files;
+mod given;
 mod hooks;
 mod marks;
 mod prepare;
@@ -37,6 +38,7 @@ use super::{
     attempt::AttemptId,
     environment::Environment,
     policy::Policy,
+    run_as::User,
     shim::Launcher,
 };
 use crate::{
@@ -71,6 +73,8 @@ pub(super) struct Settings {
     pub hooks: Hooks,
     /// What may run.
     pub policy: Policy,
+    /// As whom jobs run; as the agent if there is nobody.
+    pub run_as: Option<User>,
 }
 
 /// All of them. Clones are handles of the same.

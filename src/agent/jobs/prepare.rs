@@ -1,19 +1,12 @@
 //! From what was asked for to what a shim runs.
 
-use std::{
-    ffi::OsString,
-    fs::{self, DirBuilder, Permissions},
-    io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
-    path::Path,
-    time::Duration,
-};
+use std::{ffi::OsString, path::Path, time::Duration};
 
-use super::{Key, files::Files};
+use super::{Key, Settings, files::Files, given::Given};
 use crate::{
     agent::{
         environment::Environment,
-        policy::Policy,
+        run_as::User,
         shim::spec::{Background, Spec as ShimSpec, Stdin as ShimStdin},
     },
     bytelog::redact::MAX_SECRETS,
@@ -33,17 +26,21 @@ pub enum Failure {
     Disk(String),
 }
 
-/// Prepares what the shim needs in the attempt's directory.
+/// Prepares what the shim needs in the attempt's directory, and what the job is given to read.
 pub fn prepare(
-    base: &Environment,
-    policy: &Policy,
+    settings: &Settings,
     key: Key,
     files: &Files<'_>,
+    given: &Given<'_>,
     workspace: &Path,
     spec: &Spec,
 ) -> Result<ShimSpec, Failure> {
-    policy.check_job(spec).map_err(|why| refused(Refusal::Denied(why)))?;
+    settings.policy.check_job(spec).map_err(|why| refused(Refusal::Denied(why)))?;
     let request: Vec<_> = spec.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut base = settings.environment.clone();
+    if let Some(user) = &settings.run_as {
+        user.describe(&mut base);
+    }
     let mut environment = base.with(&request).map_err(refused)?;
     describe(&mut environment, key, spec.name.as_deref(), workspace);
     let cwd = spec.cwd.as_ref().map_or_else(|| workspace.to_owned(), |cwd| workspace.join(cwd));
@@ -51,8 +48,9 @@ pub fn prepare(
         return Err(not_started(127, format!("{}: no such directory; it is seen from the workspace", cwd.display())));
     }
     check_secrets(spec)?;
-    secrets(spec, files, &mut environment).map_err(disk)?;
-    let (program, argv) = command(spec, files, &environment, &cwd)?;
+    secrets(spec, given, &mut environment).map_err(disk)?;
+    let (program, argv) = command(spec, given, &environment, &cwd)?;
+    given.hand_over().map_err(disk)?;
     let stdin = match &spec.stdin {
         None => ShimStdin::Empty,
         Some(Stdin::Inline(bytes)) => {
@@ -74,7 +72,7 @@ pub fn prepare(
         linger: LINGER,
         background: Background::End,
         spool_limit: spec.spool_limit,
-        run_as: None,
+        run_as: settings.run_as.as_ref().map(User::ids).cloned(),
         redact,
     })
 }
@@ -87,12 +85,6 @@ pub fn describe(environment: &mut Environment, (job, number): Key, name: Option<
     environment.set("RK_WORKSPACE", workspace);
 }
 
-/// What is left of the secrets when the process has ended is removed.
-pub fn forget(files: &Files<'_>) {
-    let _ = fs::remove_dir_all(files.path("secrets"));
-    let _ = fs::remove_file(files.path("stdin"));
-}
-
 /// What can't be masked is not run: it would be the same on every agent.
 fn check_secrets(spec: &Spec) -> Result<(), Failure> {
     let bytes: usize = spec.secrets.values().map(|secret| secret.value.expose().len()).sum();
@@ -103,8 +95,7 @@ fn check_secrets(spec: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn secrets(spec: &Spec, files: &Files<'_>, environment: &mut Environment) -> Result<(), PrivateFileError> {
-    let dir = files.path("secrets");
+fn secrets(spec: &Spec, given: &Given<'_>, environment: &mut Environment) -> Result<(), PrivateFileError> {
     for (name, secret) in &spec.secrets {
         match secret.route {
             SecretRoute::Variable => {
@@ -112,11 +103,7 @@ fn secrets(spec: &Spec, files: &Files<'_>, environment: &mut Environment) -> Res
                 environment.set(name, OsString::from_vec(Hidden::expose(&secret.value).clone()));
             }
             SecretRoute::File => {
-                let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-                made.map_err(|source| PrivateFileError::Io { path: dir.clone(), source })?;
-                let path = dir.join(name);
-                private_file::replace(&path, secret.value.expose())?;
-                environment.set(name, path);
+                environment.set(name, given.secret(name, secret.value.expose())?);
             }
         }
     }
@@ -126,7 +113,7 @@ fn secrets(spec: &Spec, files: &Files<'_>, environment: &mut Environment) -> Res
 /// The program with its arguments.
 fn command(
     spec: &Spec,
-    files: &Files<'_>,
+    given: &Given<'_>,
     environment: &Environment,
     cwd: &Path,
 ) -> Result<(OsString, Vec<OsString>), Failure> {
@@ -137,14 +124,10 @@ fn command(
             Ok((program.into(), words(argv)))
         }
         Command::Script { text, interpreter } => {
-            let script = files.path("script");
-            private_file::replace(&script, text.as_bytes()).map_err(disk)?;
+            let by_itself = interpreter.is_empty() && text.starts_with("#!");
+            let script = given.script(text, by_itself).map_err(disk)?;
             let mut argv = match interpreter.first() {
-                None if text.starts_with("#!") => {
-                    let mode = fs::set_permissions(&script, Permissions::from_mode(0o700));
-                    mode.map_err(|error| disk(io_error(&script, error)))?;
-                    return Ok((script.clone().into(), vec![script.into()]));
-                }
+                None if by_itself => return Ok((script.clone().into(), vec![script.into()])),
                 None => vec!["/bin/sh".into()],
                 Some(_) => words(interpreter),
             };
@@ -153,10 +136,6 @@ fn command(
             Ok((program.into(), argv))
         }
     }
-}
-
-fn io_error(path: &Path, source: io::Error) -> PrivateFileError {
-    PrivateFileError::Io { path: path.to_owned(), source }
 }
 
 fn disk(error: impl std::fmt::Display) -> Failure {

@@ -11,6 +11,7 @@ use super::{
     Begin, Key, Shared, Told,
     ending::{self, Ending},
     files::{Files, Ticket, Verdict},
+    given::{self, Given},
     id,
     prepare::{self, Failure},
     process::Process,
@@ -51,6 +52,7 @@ pub async fn run(shared: &Arc<Shared>, key: Key, begin: Begin, mut told: mpsc::U
     };
     match stage {
         Stage::Returned(reason) => {
+            given::forget(&this.files(), &this.private());
             this.remove().await;
             shared.report(key, Report::Returned(reason));
             while !matches!(told.recv().await, Some(Told::Release) | None) {}
@@ -75,6 +77,11 @@ impl This<'_> {
         self.shared.settings.work.join(id(self.key).to_string())
     }
 
+    /// Where what another user is given lies.
+    fn private(&self) -> PathBuf {
+        self.shared.settings.work.join(format!("{}.private", id(self.key)))
+    }
+
     /// Starts what was ordered.
     async fn start(&self, spec: &Spec, log: LogTicket) -> Stage {
         let settings = &self.shared.settings;
@@ -96,8 +103,9 @@ impl This<'_> {
         };
         let workspace = self.workspace();
         let ready = self.files().put_ticket(&ticket).map_err(|error| error.to_string());
+        let user = settings.run_as.as_ref();
         let ready =
-            ready.and_then(|()| workspace::make(&workspace).map_err(|e| format!("{}: {e}", workspace.display())));
+            ready.and_then(|()| workspace::make(&workspace, user).map_err(|e| format!("{}: {e}", workspace.display())));
         if let Err(error) = ready {
             return no_room(&error);
         }
@@ -105,7 +113,8 @@ impl This<'_> {
             let message = format!("the agent's pre-job hook failed: {failure}");
             return self.verdict(ticket, Outcome::NotStarted { code: 126, message });
         }
-        match prepare::prepare(&settings.environment, &settings.policy, self.key, &self.files(), &workspace, spec) {
+        let given = Given::new(&self.files(), &self.private(), user);
+        match prepare::prepare(settings, self.key, &self.files(), &given, &workspace, spec) {
             Ok(spec) => match self.attempt.put_spec(&spec) {
                 Ok(()) => self.launch(ticket).await,
                 Err(error) => no_room(&error),
@@ -158,7 +167,7 @@ impl This<'_> {
         if !self.files().begin_after() {
             // An agent that died meanwhile may have left a part of it.
             let dir = self.workspace();
-            prepare::forget(&self.files());
+            given::forget(&self.files(), &self.private());
             if ticket.workspace == Workspace::Remove && dir.exists() {
                 tokio::task::spawn_blocking(move || workspace::leave(&dir, Workspace::Remove));
             }
@@ -166,7 +175,7 @@ impl This<'_> {
         }
         // It is noted, and changes nothing.
         let _ = self.hook("post-job", ticket).await;
-        prepare::forget(&self.files());
+        given::forget(&self.files(), &self.private());
         let (dir, policy) = (self.workspace(), ticket.workspace);
         if !dir.exists() {
             return;

@@ -31,6 +31,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         environment: Environment::of_agent([], &name, &BTreeMap::new()),
         hooks: Hooks::default(),
         policy: Policy::default(),
+        run_as: None,
     }
 }
 

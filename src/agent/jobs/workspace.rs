@@ -7,11 +7,12 @@ use std::{
     path::Path,
 };
 
-use crate::job::Workspace;
+use crate::{agent::run_as::User, job::Workspace};
 
-/// Makes `dir`.
-pub fn make(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+/// Makes `dir`, which belongs to `user` if there is one.
+pub fn make(dir: &Path, user: Option<&User>) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    user.map_or(Ok(()), |user| user.give(dir))
 }
 
 /// Does with `dir` what `policy` says. Returns whether it is kept. Blocks for as long as the files take.
@@ -61,7 +62,7 @@ mod tests {
             (Workspace::Keep { quota: 1 << 20 }, true),
             (Workspace::Keep { quota: 10_000 }, false),
         ] {
-            make(&dir).expect("made");
+            make(&dir, None).expect("made");
             fs::create_dir(dir.join("c")).ok();
             fs::write(dir.join("c/file"), [7; 40_000]).expect("written");
             std::os::unix::fs::symlink("/", dir.join("root")).ok();

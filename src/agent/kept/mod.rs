@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use super::{
     exec::{STDIO_PATIENCE, check_directory, streams},
     executor::Shared,
+    run_as::User,
     shim::keep,
     stream::{RecvHalf, SendHalf},
     warden::Program,
@@ -209,6 +210,7 @@ fn spec(shared: &Shared, start: &crate::protocol::exec::Start, patience: Duratio
         timeout: start.timeout,
         grace: start.grace,
         patience,
+        run_as: shared.run_as.as_ref().map(User::ids).cloned(),
     })
 }
 

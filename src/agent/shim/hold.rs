@@ -21,7 +21,7 @@ use nix::{
         prctl,
         signal::{SigSet, Signal},
     },
-    unistd::{Gid, Uid, setgid, setgroups, setsid, setuid},
+    unistd::{Gid, Uid, fchown, setgid, setgroups, setsid, setuid},
 };
 use serde::{Deserialize, Serialize};
 
@@ -125,13 +125,14 @@ fn execute(command: Command) -> Failure {
     let failed = |what: String| move |error: io::Error| Failure { errno: error.raw_os_error().unwrap_or(0), what };
     let prepare = || -> Result<std::process::Command, Failure> {
         let stdin = match &command.stdin {
-            Stdin::Empty => Stdio::null(),
+            Stdin::Empty => None,
             Stdin::File(path) => {
-                File::open(path).map_err(failed(format!("stdin file {} cannot be read", path.display())))?.into()
+                Some(File::open(path).map_err(failed(format!("stdin file {} cannot be read", path.display())))?)
             }
         };
         if let Some(run_as) = &command.run_as {
-            become_user(run_as).map_err(failed(format!("it cannot run as user {}", run_as.uid)))?;
+            let became = give_stdio(run_as, stdin.as_ref()).and_then(|()| become_user(run_as));
+            became.map_err(failed(format!("it cannot run as user {}", run_as.uid)))?;
         }
         std::env::set_current_dir(&command.cwd)
             .map_err(failed(format!("directory {} cannot be entered", command.cwd.display())))?;
@@ -140,7 +141,7 @@ fn execute(command: Command) -> Failure {
             .thread_set_mask()
             .map_err(|error| failed("signals cannot be unblocked".to_owned())(error.into()))?;
         let mut process = std::process::Command::new(&command.program);
-        process.args(command.argv.iter().skip(1)).env_clear().stdin(stdin);
+        process.args(command.argv.iter().skip(1)).env_clear().stdin(stdin.map_or_else(Stdio::null, Stdio::from));
         process.envs(command.env.iter().map(|(key, value)| (key, value)));
         if let Some(name) = command.argv.first() {
             process.arg0(name);
@@ -151,6 +152,14 @@ fn execute(command: Command) -> Failure {
         Ok(mut process) => failed(format!("{} cannot be executed", command.program.display()))(process.exec()),
         Err(failure) => failure,
     }
+}
+
+/// What it has open it may also open by name: `/dev/stderr`.
+fn give_stdio(run_as: &RunAs, stdin: Option<&File>) -> io::Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(run_as.uid)), Some(Gid::from_raw(run_as.gid)));
+    stdin.map_or(Ok(()), |stdin| fchown(stdin, uid, gid))?;
+    fchown(io::stdout(), uid, gid)?;
+    Ok(fchown(io::stderr(), uid, gid)?)
 }
 
 fn become_user(run_as: &RunAs) -> io::Result<()> {

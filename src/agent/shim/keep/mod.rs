@@ -33,7 +33,7 @@ use super::{
     life::{Life, Rules},
     orders, proc,
     reaper::{self, Reaper},
-    spec::{Background, Outcome, Stdin},
+    spec::{Background, Outcome, RunAs, Stdin},
 };
 use keeper::Keeper;
 
@@ -65,6 +65,8 @@ pub(in crate::agent) struct Spec {
     pub grace: Duration,
     /// How long it waits for an agent.
     pub patience: Duration,
+    /// Whom it runs as; the agent's own user if there is none.
+    pub run_as: Option<RunAs>,
 }
 
 /// What a keeper says on its stdout, once.
@@ -207,8 +209,8 @@ fn begin(dir: &Path) -> io::Result<Result<Keeper, hold::Failure>> {
         let path = format!("/proc/{}/fd/{}", std::process::id(), pipe.as_raw_fd());
         Stdin::File(path.into())
     });
-    let Spec { program, argv, env, cwd, timeout, grace, patience, .. } = spec;
-    let (child, gate) = held.become_command(&Command { program, argv, env, cwd, stdin, run_as: None });
+    let Spec { program, argv, env, cwd, timeout, grace, patience, run_as, .. } = spec;
+    let (child, gate) = held.become_command(&Command { program, argv, env, cwd, stdin, run_as });
     // It ends when the program runs, or did not.
     if let Some(failure) = hold::answer(&gate) {
         return Ok(Err(failure));
