@@ -1,7 +1,8 @@
-//! Secret bytes and text that never show themselves by accident.
+//! Secret bytes and text that never show themselves by accident, and the drawing of new ones.
 
 use std::fmt;
 
+use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
 /// A secret: `Debug` prints `***`, comparison takes the same time wherever the first difference is.
@@ -32,6 +33,15 @@ impl<T> fmt::Debug for Secret<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// Bytes of the system's randomness: nobody can guess them.
+///
+/// Panics if the system has none: nothing that needs them could go on.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
+    bytes
 }
 
 #[cfg(test)]

@@ -37,7 +37,6 @@ pub use exec::{ExecReceiver, ExecSender};
 pub use follow::{Followed, LogFollower};
 pub use jobs::LogReceiver;
 #[cfg(feature = "cli")]
-pub(crate) use retry::random;
 pub use retry::{Retry, patiently};
 
 /// Why a request failed.

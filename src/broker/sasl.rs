@@ -3,10 +3,10 @@
 use super::config::Users;
 use super::credentials::Credentials;
 use super::scram::{self, Challenge, ClientFirst, Hash, ScramError, Verifier};
+use crate::secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use ring::digest;
-use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 
@@ -45,7 +45,6 @@ pub(crate) struct Accounts {
     pub credentials: Credentials,
     /// Salts the challenges for unknown users, which must look like those for known ones.
     decoy: [u8; 32],
-    random: SystemRandom,
 }
 
 struct Account {
@@ -58,12 +57,8 @@ struct Account {
 impl Accounts {
     /// Derives what is needed from the passwords; takes a few milliseconds a user.
     pub fn new(users: &Users, credentials: Credentials) -> Self {
-        let random = SystemRandom::new();
-        let mut decoy = [0; 32];
-        fill(&random, &mut decoy);
         let users = users.0.iter().map(|(name, password)| {
-            let mut salt = [0; 16];
-            fill(&random, &mut salt);
+            let salt: [u8; 16] = secret::random();
             let account = Account {
                 sha256: Verifier::new(Hash::Sha256, password, &salt),
                 sha512: Verifier::new(Hash::Sha512, password, &salt),
@@ -75,7 +70,7 @@ impl Accounts {
         for user in configured.keys().filter(|user| credentials.knows(user)) {
             tracing::warn!(user, "configured password is not used where a request changed or deleted the credential");
         }
-        Self { configured, credentials, decoy, random }
+        Self { configured, credentials, decoy: secret::random() }
     }
 
     /// The credentials that there are, with the number of iterations of each.
@@ -123,9 +118,7 @@ impl Accounts {
                 Verifier::decoy(hash, &salt.as_ref()[..16], &self.decoy)
             }
         };
-        let mut nonce = [0; 18];
-        fill(&self.random, &mut nonce);
-        Challenge::new(first, verifier, &BASE64.encode(nonce))
+        Challenge::new(first, verifier, &BASE64.encode(secret::random::<18>()))
     }
 
     fn check_plain(&self, message: &[u8]) -> Result<String, Denied> {
@@ -147,10 +140,6 @@ impl Accounts {
             Err(BAD_CREDENTIALS)
         }
     }
-}
-
-fn fill(random: &SystemRandom, bytes: &mut [u8]) {
-    random.fill(bytes).expect("the operating system has random numbers");
 }
 
 /// One connection's exchange after it named its mechanism.

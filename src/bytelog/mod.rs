@@ -45,7 +45,7 @@ pub use reader::{Begin, Options, Reader, Until};
 pub use record::{Attempt, Format};
 pub use shipper::{Config, End, Shipper, View};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use crate::secret;
 
 /// One of a job's three streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,10 +81,5 @@ type Random = Box<dyn FnMut() -> u128 + Send>;
 
 /// The system's randomness.
 fn random() -> Random {
-    let random = SystemRandom::new();
-    Box::new(move || {
-        let mut bytes = [0; 16];
-        random.fill(&mut bytes).expect("the system has randomness");
-        u128::from_ne_bytes(bytes)
-    })
+    Box::new(|| u128::from_ne_bytes(secret::random()))
 }

@@ -3,12 +3,12 @@
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::Error;
 use crate::{
     journal::Witness,
     private_file::{self, PrivateFileError},
+    secret,
 };
 
 const TOKEN: &str = "api.token";
@@ -19,9 +19,7 @@ pub(super) fn read_or_create_token(data: &Path) -> Result<String, Error> {
     create_directory(data)?;
     let path = data.join(TOKEN);
     let (token, _) = private_file::read_or_create(&path, || {
-        let mut token = [0; 32];
-        SystemRandom::new().fill(&mut token).expect("the system has randomness");
-        format!("{}\n", URL_SAFE_NO_PAD.encode(token)).into_bytes()
+        format!("{}\n", URL_SAFE_NO_PAD.encode(secret::random::<32>())).into_bytes()
     })?;
     let token = std::str::from_utf8(&token).unwrap_or_default().trim();
     // A short one could be guessed, an odd one not be sent in a header.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
         topics::{AgentNeeds, Difference},
     },
     layout::Layout,
-    secret::Secret,
+    secret::{self, Secret},
 };
 
 /// How a user of its own logs in.
@@ -96,9 +95,7 @@ impl OnCluster {
     }
 
     async fn user(&self, needs: &AgentNeeds) -> Result<Login, Error> {
-        let mut random = [0; 24];
-        SystemRandom::new().fill(&mut random).expect("the system has randomness");
-        let password = Secret::new(URL_SAFE_NO_PAD.encode(random));
+        let password = Secret::new(URL_SAFE_NO_PAD.encode(secret::random::<24>()));
         let none = |what: &str| {
             Err(Error::Config(format!("the cluster keeps no {what}; leave --provision-kafka out, or turn them on")))
         };

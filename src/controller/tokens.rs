@@ -1,7 +1,5 @@
 //! What can be asked about the API's tokens.
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use super::{
     Handle,
     access::{Caller, Grant, Scope, Standing, Token},
@@ -13,6 +11,7 @@ use crate::{
     },
     clock,
     id::AgentName,
+    secret,
 };
 
 impl Handle {
@@ -24,10 +23,8 @@ impl Handle {
 
     /// Makes a token. It is in the journal when this returns.
     pub async fn add_access(&self, request: AddAccess) -> Result<AddedAccess, ApiError> {
-        let mut secret = [0; 32];
-        SystemRandom::new().fill(&mut secret).expect("the system has randomness");
         let AddAccess { name, role, verbs, agents, selector, ttl_ms } = request;
-        let token = Token::new(name.clone(), secret);
+        let token = Token::new(name.clone(), secret::random());
         let now = clock::unix_ms();
         let grant = Grant {
             name,

@@ -53,10 +53,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::kafka::{At, SharedCluster};
+use crate::{
+    kafka::{At, SharedCluster},
+    secret,
+};
 use cut::Log;
 use driver::{Driver, Screens};
 pub use error::Error;
@@ -160,15 +162,7 @@ impl Journal {
         key: StateKey,
         witness: Option<Witness>,
     ) -> Result<(Self, mpsc::Receiver<Committed>), Error> {
-        Self::open_with(cluster, topic, key, witness, &|| {
-            let random = SystemRandom::new();
-            Box::new(move || {
-                let mut bytes = [0; 16];
-                random.fill(&mut bytes).expect("the system has randomness");
-                u128::from_ne_bytes(bytes)
-            })
-        })
-        .await
+        Self::open_with(cluster, topic, key, witness, &|| Box::new(|| u128::from_ne_bytes(secret::random()))).await
     }
 
     async fn open_with(

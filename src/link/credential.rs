@@ -3,15 +3,15 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::{
-    digest,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::digest;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::Fingerprint;
-use crate::{id::AgentName, secret::Secret};
+use crate::{
+    id::AgentName,
+    secret::{self, Secret},
+};
 
 /// `rk1.<agent name>.<secret>.<fingerprint of the controller>`.
 #[derive(Clone, Debug)]
@@ -38,9 +38,7 @@ pub struct InvalidCredential(&'static str);
 impl Credential {
     /// A new credential with a secret just drawn.
     pub fn generate(name: AgentName, controller: Fingerprint) -> Self {
-        let mut secret = [0; 32];
-        SystemRandom::new().fill(&mut secret).expect("the system has randomness");
-        Self { name, secret: Secret::new(secret), controller }
+        Self { name, secret: Secret::new(secret::random()), controller }
     }
 
     /// The string itself: a secret.

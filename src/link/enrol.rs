@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Config, Credential, Fingerprint, Held, JoinToken, Lane, LinkError, TokenId, caller::Caller, hello::close,
     line::Line,
 };
-use crate::{id::AgentName, kafka::SharedCluster, secret::Secret};
+use crate::{
+    id::AgentName,
+    kafka::SharedCluster,
+    secret::{self, Secret},
+};
 
 /// Drawn once by whoever enrols, and told to nobody but the controller: who asks with the same again is the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,9 +25,7 @@ pub struct Enrolment(pub [u8; 16]);
 impl Enrolment {
     /// A new one.
     pub fn random() -> Self {
-        let mut bytes = [0; 16];
-        SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
-        Self(bytes)
+        Self(secret::random())
     }
 }
 

@@ -57,7 +57,7 @@ pub use session::{Dismissal, Session};
 pub use stream::{RecvStream, SendStream};
 pub use token::{InvalidToken, JoinToken, TokenId};
 
-use crate::{kafka::Prefix, layout::Layout};
+use crate::{kafka::Prefix, layout::Layout, secret};
 
 /// Which of an agent's two connections a stream runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,10 +92,7 @@ impl Config {
     /// A source of randomness for the part that `label` names.
     fn random(&self, label: &str) -> StdRng {
         let Some(seed) = self.seed else {
-            let mut bytes = [0; 32];
-            ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-                .expect("the system has randomness");
-            return StdRng::from_seed(bytes);
+            return StdRng::from_seed(secret::random());
         };
         let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
         hash.update(&seed.to_le_bytes());

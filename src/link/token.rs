@@ -3,11 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::{Fingerprint, SecretHash};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 /// Names a join token: 64 random bits, written as 16 hexadecimal digits. No secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,10 +31,7 @@ pub struct InvalidToken(&'static str);
 impl JoinToken {
     /// A new token with an id and a secret just drawn.
     pub fn generate(controller: Fingerprint) -> Self {
-        let (mut id, mut secret) = ([0; 8], [0; 32]);
-        let random = SystemRandom::new();
-        random.fill(&mut id).and_then(|()| random.fill(&mut secret)).expect("the system has randomness");
-        Self { id: TokenId(id), secret: Secret::new(secret), controller }
+        Self { id: TokenId(secret::random()), secret: Secret::new(secret::random()), controller }
     }
 
     /// The string itself: a secret.

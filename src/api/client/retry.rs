@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ClientError;
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, secret};
 
 /// How long one asks again, and when next. The time is counted from the first failure after the last success.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ impl Retry {
         if !error.may_pass() || now >= until {
             return Err(error);
         }
-        Ok((now + self.backoff.next(random())).min(until))
+        Ok((now + self.backoff.next(u64::from_le_bytes(secret::random()))).min(until))
     }
 
     /// The time counts anew from the next failure.
@@ -67,13 +66,6 @@ pub async fn patiently<T>(
         sleep_until(retry.after(error)?).await;
         last = Some(text);
     }
-}
-
-/// A number that nobody can guess.
-pub(crate) fn random() -> u64 {
-    let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
-    u64::from_le_bytes(bytes)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::{
         config::Address,
         examine::{Appended, Examiner, Visit},
     },
+    secret,
 };
 
 /// The partition on which it is tried: rights are those of the topic.
@@ -212,9 +213,7 @@ async fn find(visit: &Visit, name: &str, from: i64, record: &crate::kafka::Recor
 }
 
 fn nonce() -> u64 {
-    let mut bytes = [0; 8];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has randomness");
-    u64::from_le_bytes(bytes)
+    u64::from_le_bytes(secret::random())
 }
 
 fn ms() -> i64 {

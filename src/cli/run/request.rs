@@ -4,25 +4,22 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::RunArgs;
 use crate::{
-    api::{
-        client::random,
-        jobs::{Script, SubmitJob, SubmitSecret},
-    },
+    api::jobs::{Script, SubmitJob, SubmitSecret},
     cli::{
         Failure,
         exec::{milliseconds, variables},
         failure, submitter,
     },
+    clock,
     config::{Environment, SecretSource},
     job::{JobId, LIMITS},
-    secret::Secret,
+    secret::{self, Secret},
 };
 
 /// The job that the flags ask for. Reads the files that they name.
@@ -72,8 +69,7 @@ pub fn job(args: &RunArgs, environment: &Environment) -> Result<SubmitJob, Failu
 
 /// Chosen here, so that the job may be submitted again when the answer got lost.
 fn new_id() -> JobId {
-    let since: Duration = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    JobId::new(milliseconds(since), random())
+    JobId::new(clock::unix_ms(), u64::from_le_bytes(secret::random()))
 }
 
 fn script(file: &str, interpreter: Option<&str>) -> Result<Script, Failure> {

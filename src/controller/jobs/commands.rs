@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::{Instant, timeout_at};
 
 use super::request;
@@ -11,6 +10,7 @@ use crate::{
         Agent, ApiError, Code,
         jobs::{AskedBy, CancelJob, JobInfo, JobList, JobQuery, SetDeadline, SubmitJob},
     },
+    clock,
     controller::{
         Handle,
         access::Caller,
@@ -20,6 +20,7 @@ use crate::{
     },
     id::AgentName,
     job::{Cancel, Hidden, Job, JobId, JobPrefix, LookupError},
+    secret,
 };
 
 /// How many jobs a list has, unless told otherwise.
@@ -35,11 +36,11 @@ impl Handle {
         if *self.shared().phase.borrow() != Phase::Serving {
             return Err(ApiError::new(Code::Busy, "the controller stops and takes no new jobs; try again"));
         }
-        let id = request.id.unwrap_or_else(|| new_id(crate::clock::unix_ms()));
+        let id = request.id.unwrap_or_else(new_id);
         if let Ok(there) = self.job_info(id) {
             return Ok(there);
         }
-        let (spec, key) = (request::spec(request)?, Hidden::new(random()));
+        let (spec, key) = (request::spec(request)?, Hidden::new(secret::random()));
         self.decide(|scheduler, now| scheduler.submit(now, id, spec, key, None)).await?;
         tracing::info!(job = %id, "submitted");
         self.job_info(id)
@@ -158,7 +159,7 @@ impl Handle {
     /// Submits an ended job once more, as a new one.
     pub async fn retry_job(&self, prefix: &str, _: &AskedBy) -> Result<JobInfo, ApiError> {
         let old = self.job_id(prefix)?;
-        let (id, key) = (new_id(crate::clock::unix_ms()), Hidden::new(random()));
+        let (id, key) = (new_id(), Hidden::new(secret::random()));
         self.decide(|scheduler, now| scheduler.retry(now, old, id, key)).await?;
         self.job_info(id)
     }
@@ -221,12 +222,6 @@ impl From<Refusal> for ApiError {
     }
 }
 
-fn new_id(unix_ms: u64) -> JobId {
-    JobId::new(unix_ms, u64::from_ne_bytes(random()))
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
-    bytes
+fn new_id() -> JobId {
+    JobId::new(clock::unix_ms(), u64::from_ne_bytes(secret::random()))
 }

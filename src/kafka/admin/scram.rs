@@ -11,13 +11,13 @@ use kafka_protocol::{
         describe_user_scram_credentials_request::UserName,
     },
 };
-use ring::{
-    pbkdf2,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::pbkdf2;
 
 use super::{Admin, Offered, text};
-use crate::{kafka::Error, secret::Secret};
+use crate::{
+    kafka::Error,
+    secret::{self, Secret},
+};
 
 /// Rounds of PBKDF2. Kafka takes 4,096 to 16,384; a login costs the client and the broker about 5 ms at this number.
 pub const ITERATIONS: NonZeroU32 = NonZeroU32::new(8192).expect("it is not 0");
@@ -123,8 +123,7 @@ impl Admin {
         if password.is_empty() || !password.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::Config(format!("the password of {name} must be of visible ASCII characters")));
         }
-        let mut salt = [0; SALT];
-        SystemRandom::new().fill(&mut salt).expect("the system has randomness");
+        let salt: [u8; SALT] = secret::random();
         let upsertion = ScramCredentialUpsertion::default()
             .with_name(text(name))
             .with_mechanism(mechanism.code())
