@@ -4,10 +4,11 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `job`, `layout`, `certs`, `clock`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`, `metrics`, `health`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `job`, `layout`, `certs`, `clock`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`, `tagged`, `metrics`, `health`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
+//! | `service` | what an agent offers by name, and the channel that carries it |
 //! | `bytelog` | durable byte streams in a topic: the output of jobs |
 //! | `journal` | the controller's state as an event log in a topic |
 //! | `agent` | what runs on a machine that can only dial out |
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod private_file;
 pub mod secret;
 pub mod selector;
+pub mod tagged;
 pub mod versioned;
 
 #[cfg(feature = "agent")]
@@ -55,5 +57,7 @@ pub mod journal;
 pub mod kafka;
 #[cfg(feature = "link")]
 pub mod link;
-#[cfg(feature = "link")]
+#[cfg(any(feature = "link", feature = "http"))]
 pub mod protocol;
+#[cfg(any(feature = "link", feature = "http"))]
+pub mod service;

@@ -17,13 +17,14 @@ use std::collections::BTreeSet;
 const LAYERS: &[(&str, &[&str])] = &[
     ("kafka", &[]),
     ("protocol", &[]),
-    ("api", &[]),
     // Speaks Kafka's protocol from the other side: it needs the codec crate, and nothing of `kafka`.
     ("broker", &[]),
     ("link", &["kafka"]),
     ("journal", &["kafka"]),
     ("bytelog", &["kafka"]),
-    ("service", &["protocol", "link"]),
+    ("service", &["protocol"]),
+    // `service` for the channel that a client holds.
+    ("api", &["service"]),
     // `kafka` because the cluster is handed in as its trait; the controller also makes the topics.
     ("agent", &["kafka", "protocol", "link", "bytelog", "service"]),
     ("controller", &["kafka", "protocol", "link", "bytelog", "journal", "api", "service"]),
@@ -31,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["kafka", "link", "bytelog", "journal", "agent", "controller", "broker", "api"]),
     // `kafka` and `journal` for what their errors mean to an exit code, and for `rk topics`; `link` for the credential and the
     // identity, which the command line prints and reads.
-    ("cli", &["config", "api", "controller", "agent", "broker", "kafka", "link", "journal"]),
+    ("cli", &["config", "api", "controller", "agent", "broker", "kafka", "link", "journal", "service"]),
 ];
 
 /// Leaves that outgrew one file. All other leaves are files at the top of `src`.

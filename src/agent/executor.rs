@@ -25,6 +25,7 @@ use super::{
     meeting::Meeting,
     policy::Policy,
     run_as::User,
+    services,
     stream::{Duplex, RecvHalf, SendHalf},
     wallet::Wallet,
 };
@@ -36,6 +37,7 @@ use crate::{
         allowance::Budget,
         exec::{Refusal, Start},
     },
+    service::Services,
 };
 
 /// How long a stream may take to say what it is for.
@@ -70,6 +72,10 @@ pub(super) struct Shared {
     pub wallet: Option<Wallet>,
     /// Executions that outlive their streams.
     pub kept: Kept,
+    /// What is offered by name.
+    pub services: Services,
+    /// As many may be served as executions.
+    pub services_room: Semaphore,
     slots: Arc<Semaphore>,
     max_execs: usize,
     /// Calls and executions that are being served.
@@ -123,6 +129,8 @@ impl Executor {
             jobs,
             wallet,
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
+            services: config.services.clone(),
+            services_room: Semaphore::new(config.max_execs),
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,
             active: watch::Sender::new(0),
@@ -165,6 +173,10 @@ impl Executor {
                 Some(jobs) => jobs.serve(hello, send, recv).await,
                 None => send.reset(UNKNOWN_STREAM),
             },
+            Ok(Ok(Open::Service(start))) => {
+                let _active = Active::enter(&shared.active);
+                services::serve(&self.0, start, send, recv).await;
+            }
             Ok(Err(FrameError::Malformed(_) | FrameError::TooLarge { .. })) => send.reset(UNKNOWN_STREAM),
             Ok(Err(FrameError::Ended | FrameError::Io(_))) | Err(_) => send.reset(CANCELLED),
         }
@@ -216,6 +228,11 @@ impl Shared {
     /// Executions that run.
     pub fn running(&self) -> usize {
         self.max_execs - self.slots.available_permits()
+    }
+
+    /// How many executions may run.
+    pub fn max_execs(&self) -> usize {
+        self.max_execs
     }
 
     /// How long the agent runs.

@@ -23,6 +23,7 @@ mod orders;
 pub mod policy;
 mod pump;
 pub mod run_as;
+mod services;
 pub mod shim;
 pub mod spool;
 mod starts;
@@ -45,6 +46,7 @@ use crate::{
     kafka,
     link::{self, LinkError},
     private_file::PrivateFileError,
+    service::Services,
 };
 
 /// An agent's settings.
@@ -90,6 +92,8 @@ pub struct Config {
     pub dumpable: bool,
     /// What may run, whatever the controller asks for. Default all.
     pub policy: policy::Policy,
+    /// What it offers by name, beside executions and jobs. Default none.
+    pub services: Services,
     /// As whom executions and jobs run. Default: as the agent. Hooks always do.
     pub run_as: Option<run_as::User>,
     /// Where others see how the agent is.
@@ -117,6 +121,7 @@ impl Default for Config {
             keeper: None,
             dumpable: false,
             policy: policy::Policy::default(),
+            services: Services::new(),
             run_as: None,
             health: Health::default(),
         }

@@ -11,6 +11,7 @@ mod jobs;
 mod place;
 mod resume;
 mod retry;
+mod service;
 
 use std::{sync::Arc, time::Duration};
 
@@ -210,7 +211,7 @@ impl Client {
     /// the error of a broken connection.
     pub async fn exec(&self, request: &ExecRequest) -> Result<(ExecSender, ExecReceiver), ClientError> {
         let open = async {
-            let stream = self.upgrade().await?;
+            let stream = self.upgrade("/v1/exec", EXEC_PROTOCOL).await?;
             let opened = match request.resume {
                 None => exec::open(stream, request).await,
                 Some(resume) => exec::open_resumable(stream, request, resume, self.clone()).await,
@@ -223,12 +224,12 @@ impl Client {
         self.within(self.timeout, open).await
     }
 
-    /// A connection that speaks frames.
-    async fn upgrade(&self) -> Result<resume::Upgraded, ClientError> {
+    /// A connection that goes on with `protocol`.
+    async fn upgrade(&self, path: &str, protocol: &'static str) -> Result<resume::Upgraded, ClientError> {
         let upgrade = self
-            .head(Method::POST, "/v1/exec")
+            .head(Method::POST, path)
             .header(header::CONNECTION, "upgrade")
-            .header(header::UPGRADE, EXEC_PROTOCOL)
+            .header(header::UPGRADE, protocol)
             .body(Full::default())
             .map_err(|e| self.protocol(e))?;
         let response = self.send(upgrade).await?;

@@ -1,16 +1,12 @@
 //! The frames of an upgraded connection: see [`exec`](super::exec) for their meaning.
-//!
-//! Reading slices the bytes that arrived, writing hands header and payload to the socket together: no byte is looked
-//! at, and a payload is copied once at most. A length is checked before a byte is read for it.
 
-use std::io::{self, IoSlice};
+use std::io;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exec::{ExecEnd, ExecRequest, ExecResume, MAX_PAYLOAD};
-
-const HEADER: usize = 5;
+use crate::tagged::{TaggedError, TaggedReader, TaggedWriter};
 
 const START: u8 = 1;
 const STDIN: u8 = 2;
@@ -85,16 +81,24 @@ pub enum FramesError {
     Malformed(String),
 }
 
+impl From<TaggedError> for FramesError {
+    fn from(error: TaggedError) -> Self {
+        match error {
+            TaggedError::Io(error) => Self::Io(error),
+            TaggedError::TooLarge(length) => Self::Malformed(format!("a frame of {length} bytes")),
+        }
+    }
+}
+
 /// Reads frames.
 pub struct FrameReader<R> {
-    stream: R,
-    buffer: BytesMut,
+    frames: TaggedReader<R>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `stream`.
     pub fn new(stream: R) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { frames: TaggedReader::new(stream, MAX_PAYLOAD) }
     }
 
     /// The next frame from a client; `None` if it closed the connection between two. Cancel-safe.
@@ -130,47 +134,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }))
     }
 
-    /// Reads until a whole frame is in the buffer. All progress is in the buffer, so a caller may give up and come
-    /// again.
     async fn next(&mut self) -> Result<Option<(u8, Bytes)>, FramesError> {
-        loop {
-            let wanted = match self.buffer.first_chunk::<HEADER>() {
-                None => HEADER,
-                Some([kind, length @ ..]) => {
-                    let length = u32::from_le_bytes(*length) as usize;
-                    if length > MAX_PAYLOAD {
-                        return Err(FramesError::Malformed(format!("a frame of {length} bytes")));
-                    }
-                    if self.buffer.len() >= HEADER + length {
-                        let kind = *kind;
-                        self.buffer.advance(HEADER);
-                        return Ok(Some((kind, self.buffer.split_to(length).freeze())));
-                    }
-                    HEADER + length
-                }
-            };
-            // What is known to come fits, and small frames are read many at a time.
-            self.buffer.reserve((wanted - self.buffer.len()).max(16 << 10));
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-                };
-            }
-        }
+        Ok(self.frames.next().await?)
     }
 }
 
 /// Writes frames.
 pub struct FrameWriter<W> {
-    stream: W,
+    frames: TaggedWriter<W>,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Writes to `stream`.
     pub fn new(stream: W) -> Self {
-        Self { stream }
+        Self { frames: TaggedWriter::new(stream) }
     }
 
     /// Writes a client's frame. Not cancel-safe.
@@ -211,7 +188,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 
     /// Flushes and closes the direction.
     pub async fn shutdown(&mut self) -> Result<(), FramesError> {
-        Ok(self.stream.shutdown().await?)
+        Ok(self.frames.shutdown().await?)
     }
 
     async fn bytes(&mut self, kind: u8, bytes: &[u8]) -> Result<(), FramesError> {
@@ -233,18 +210,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 
     async fn frame(&mut self, kind: u8, payload: &[u8]) -> Result<(), FramesError> {
-        let [a, b, c, d] = (payload.len() as u32).to_le_bytes();
-        let header = [kind, a, b, c, d];
-        let mut slices = [IoSlice::new(&header), IoSlice::new(payload)];
-        let mut rest = &mut slices[..if payload.is_empty() { 1 } else { 2 }];
-        while !rest.is_empty() {
-            let written = self.stream.write_vectored(rest).await?;
-            if written == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            IoSlice::advance_slices(&mut rest, written);
-        }
-        Ok(self.stream.flush().await?)
+        Ok(self.frames.write(kind, payload).await?)
     }
 }
 
@@ -353,15 +319,6 @@ mod tests {
             assert_eq!(next().await, Some(ToController::Confirm(1 << 40, 2)));
             assert_eq!(next().await, Some(ToController::Leave));
             assert_eq!(next().await, None);
-        });
-    }
-
-    #[test]
-    fn a_length_above_the_limit_is_refused_before_anything_is_read_for_it() {
-        run(async {
-            let mut reader = FrameReader::new(&[STDIN, 1, 0, 4, 0][..]);
-            assert!(matches!(reader.next_from_client().await, Err(FramesError::Malformed(_))));
-            assert!(reader.buffer.capacity() < 64 << 10);
         });
     }
 }

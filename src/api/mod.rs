@@ -30,6 +30,7 @@
 //! | `POST /v1/access` | [`AddAccess`](access::AddAccess) | [`AddedAccess`](access::AddedAccess) |
 //! | `DELETE /v1/access/{name}` | – | [`Access`](access::Access) |
 //! | `POST /v1/exec` with `Upgrade: rk-exec/1` | – | 101, then [frames](exec) both ways |
+//! | `POST /v1/services` with `Upgrade: rk-service/1` | – | 101, then [frames](service) both ways |
 //! | `GET /metrics` | – | numbers as Prometheus reads them |
 //! | `GET /health/live`, `GET /health/ready` | – | 200, or 503 with the reason; takes no token |
 //!
@@ -44,6 +45,7 @@ pub mod exec;
 pub mod frames;
 pub mod jobs;
 pub mod logs;
+pub mod service;
 mod status;
 
 pub use agents::{AddAgent, AddedAgent, Agent, AgentCondition, AgentList, AgentState, RemovedAgent};
@@ -57,6 +59,9 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:7480";
 
 /// The name of the protocol that `POST /v1/exec` upgrades to.
 pub const EXEC_PROTOCOL: &str = "rk-exec/1";
+
+/// The name of the protocol that `POST /v1/services` upgrades to.
+pub const SERVICE_PROTOCOL: &str = "rk-service/1";
 
 /// The largest JSON body, either way: 16 MiB.
 pub const MAX_JSON: usize = 16 << 20;

@@ -10,6 +10,7 @@ mod agent;
 mod agents;
 #[cfg(feature = "broker")]
 mod broker;
+mod call;
 #[cfg(feature = "broker")]
 mod certs;
 mod client;
@@ -93,6 +94,7 @@ enum Command {
     Exec(exec::ExecArgs),
     // Its arguments are many.
     Run(Box<run::RunArgs>),
+    Call(call::CallArgs),
     /// List jobs, wait for them, end and repeat them
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
@@ -182,6 +184,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Access(command) => access::run(command, environment).await,
         Command::Tokens(command) => tokens::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
+        Command::Call(args) => call::run(args, environment).await,
         Command::Run(args) => self::run::run(*args, environment).await,
         Command::Jobs(command) => jobs::run(command, environment).await,
         Command::Logs(args) => logs::run(args, environment).await,

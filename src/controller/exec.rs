@@ -347,5 +347,5 @@ pub(super) async fn broken(peer: &Arc<dyn Peer>, surroundings: &Surroundings, fa
         Failure::Link(error) => error.to_string(),
         Failure::Frame(error) => error.to_string(),
     };
-    unanswered((surroundings.blame)(), name, &format!("agent {name} gave the execution up: {detail}"))
+    unanswered((surroundings.blame)(), name, &format!("agent {name} gave it up: {detail}"))
 }

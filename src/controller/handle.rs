@@ -285,7 +285,7 @@ impl Handle {
     /// Starts a process on an agent; the error says how it ended without having run. An agent that does not answer
     /// costs the link's `connect_timeout`, one that is known to be offline nothing.
     pub async fn exec(&self, request: ExecRequest) -> Result<Execution, ExecEnd> {
-        if *self.0.phase.borrow() != Phase::Serving {
+        if self.is_draining() {
             let message = "the controller drains and starts nothing new; try again".to_owned();
             return Err(ExecEnd::Refused { reason: RefusalKind::Draining, message });
         }
@@ -300,7 +300,7 @@ impl Handle {
     }
 
     /// What an execution on the agent `name` needs.
-    fn surroundings(&self, name: &AgentName) -> Result<(Arc<dyn Peer>, Surroundings, Running), ExecEnd> {
+    pub(super) fn surroundings(&self, name: &AgentName) -> Result<(Arc<dyn Peer>, Surroundings, Running), ExecEnd> {
         let refused = |reason, message: String| Err(ExecEnd::Refused { reason, message });
         let peer = match self.0.directory.standing(name) {
             Standing::Unknown => return refused(RefusalKind::UnknownAgent, unknown_agent(name).message),
@@ -331,6 +331,11 @@ impl Handle {
             budget: self.0.budget.clone(),
         };
         Ok((peer, surroundings, running))
+    }
+
+    /// Whether nothing new is started.
+    pub(super) fn is_draining(&self) -> bool {
+        *self.0.phase.borrow() != Phase::Serving
     }
 
     /// Starts nothing new from now on.

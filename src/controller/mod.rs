@@ -29,6 +29,7 @@ pub mod peer;
 pub mod provision;
 pub mod registry;
 pub mod scheduler;
+mod service;
 mod snapshots;
 mod stdio;
 mod store;

@@ -10,6 +10,7 @@ use super::{
     call::{Answer, Call, Condition},
     exec::{Channel, Event, Outcome, Refusal, Resume, Start, StartResumable, Stdio, Steer},
     jobs::{self, Hello, LogTicket, Mark, Order, Report},
+    service,
 };
 use crate::{
     id::ExecId,
@@ -54,6 +55,18 @@ fn what_opens_a_stream_has_these_bytes() {
     same(&Open::Exec(start.clone()), &bytes.concat());
     let resumable = [&[4][..], &bytes.concat()[1..], &[60, 0]].concat();
     same(&Open::ExecResumable(StartResumable { start, patience: Duration::from_secs(60) }), &resumable);
+    let service = service::Start {
+        service: "s".to_owned(),
+        caller: "me".to_owned(),
+        deadline: Some(Duration::from_secs(3)),
+        about: "add".to_owned(),
+    };
+    same(&Open::Service(service), &[&[6, 1][..], b"s", &[2], b"me", &[1, 3, 0, 3], b"add"].concat());
+    same(&service::Outcome::Done, &[0]);
+    same(&service::Outcome::Failed("x".to_owned()), &[1, 1, b'x']);
+    same(&service::Outcome::Refused(service::Refusal::Invalid, "x".to_owned()), &[2, 5, 1, b'x']);
+    same(&service::Outcome::TimedOut, &[3]);
+    same(&service::Outcome::NoAnswer("x".to_owned()), &[4, 1, b'x']);
     same(&Open::ExecResume(Resume { id: ExecId(5), stdout: 300, stderr: 1 }), &[5, 5, 0xac, 2, 1]);
     same(&Open::Stdio(Stdio { id: ExecId(300), channel: Channel::InOut }), &[2, 0xac, 2, 0]);
     same(&Open::Stdio(Stdio { id: ExecId(1), channel: Channel::Err }), &[2, 1, 1]);

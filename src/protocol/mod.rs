@@ -10,6 +10,7 @@ pub mod exec;
 #[cfg(test)]
 mod golden;
 pub mod jobs;
+pub mod service;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,4 +34,6 @@ pub enum Open {
     ExecResumable(exec::StartResumable),
     /// Comes back to one: [`exec`]. Control lane.
     ExecResume(exec::Resume),
+    /// A stream to a named service: [`service`]. Bulk lane.
+    Service(service::Start),
 }

@@ -17,7 +17,7 @@ use tokio::{
 use super::{Client, ClientError};
 use crate::{
     api::{
-        ExecRequest,
+        EXEC_PROTOCOL, ExecRequest,
         exec::{ExecResume, MAX_PAYLOAD, Resumable, STDIN_WINDOW},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
@@ -52,7 +52,7 @@ pub(super) trait Connect: Send + Sync + 'static {
 
 impl Connect for Client {
     fn connect(&self) -> BoxFuture<'_, Result<Upgraded, ClientError>> {
-        Box::pin(self.upgrade())
+        Box::pin(self.upgrade("/v1/exec", EXEC_PROTOCOL))
     }
 }
 

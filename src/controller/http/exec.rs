@@ -7,28 +7,24 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{
-    body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use bytes::{BufMut, BytesMut};
 use futures_util::FutureExt;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{sleep, timeout},
 };
 
 use super::{
-    Place,
     access::from,
-    routes::Failure,
     stdin::{Credit, Early, input},
+    upgrade::{PATIENCE, upgrade},
 };
 use crate::{
     api::{
-        ApiError, Code, EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
+        EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
         access::Verb,
         exec::{ExecResume, MAX_PAYLOAD},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
@@ -37,35 +33,13 @@ use crate::{
     protocol::exec::Steer,
 };
 
-/// How long a client may take from the upgrade to its request, and to read the end after a stop.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long a client may take to close its side after the end.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Answers 101, and serves the execution on what follows.
-pub async fn upgrade(State(handle): State<Handle>, caller: Caller, mut request: Request) -> Response {
-    let asked = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
-    if !asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(EXEC_PROTOCOL)) {
-        let message = format!("executions need an upgrade of the connection to {EXEC_PROTOCOL}");
-        return Failure::from(ApiError::new(Code::Invalid, message)).into_response();
-    }
-    let place = request.extensions().get::<Place>().cloned();
+pub async fn start(State(handle): State<Handle>, caller: Caller, request: Request) -> Response {
     let client = Client { caller, from: from(&request) };
-    let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        match timeout(PATIENCE, upgraded).await {
-            Ok(Ok(stream)) => serve(&handle, &client, TokioIo::new(stream)).await,
-            Ok(Err(error)) => tracing::debug!(%error, "an upgrade failed"),
-            Err(_) => tracing::debug!("an upgrade took too long"),
-        }
-        drop(place);
-    });
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(EXEC_PROTOCOL));
-    response
+    upgrade(EXEC_PROTOCOL, "executions", request, async move |stream| serve(&handle, &client, stream).await)
 }
 
 /// Who is at the other end.
@@ -97,7 +71,8 @@ pub(in crate::controller) async fn serve<S: AsyncRead + AsyncWrite>(handle: &Han
     let _ = timeout(FAREWELL, farewell).await;
 }
 
-async fn abandoned(handle: &Handle) {
+/// Ends a while after the controller gave up what runs.
+pub(super) async fn abandoned(handle: &Handle) {
     handle.abandoned().await;
     sleep(FAREWELL).await;
 }

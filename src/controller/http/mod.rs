@@ -8,7 +8,9 @@ mod enrol;
 mod exec;
 mod jobs;
 mod routes;
+mod service;
 mod stdin;
+mod upgrade;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

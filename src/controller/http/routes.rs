@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     super::{Handle, access::Caller, call::SMALL},
     access::{self, Gate, can},
-    enrol, exec, jobs,
+    enrol, exec, jobs, service,
 };
 use crate::{
     api::{AddAgent, ApiError, Code, MAX_CALL, access::Verb},
@@ -47,7 +47,9 @@ pub fn router(handle: Handle, token: Secret<String>) -> Router {
         .route("/v1/agents/{name}", can(Verb::View, get(show)).merge(can(Verb::Enrol, delete(remove))))
         .route("/v1/agents/{name}/call", can(Verb::Call, post(echo)))
         .route("/v1/agents/{name}/condition", can(Verb::Call, get(condition)))
-        .route("/v1/exec", can(Verb::Exec, post(exec::upgrade)))
+        .route("/v1/exec", can(Verb::Exec, post(exec::start)))
+        // What it takes depends on the service.
+        .route("/v1/services", post(service::open))
         .merge(jobs::router())
         .merge(access::router())
         .route("/metrics", can(Verb::View, get(watch)))
