@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,7 +19,7 @@ use tokio::{
 use super::{
     Config, calls,
     environment::Environment,
-    exec,
+    exec, forward,
     group::Groups,
     jobs::Jobs,
     kept::{self, Kept},
@@ -28,6 +29,7 @@ use super::{
     services,
     stream::{Duplex, RecvHalf, SendHalf},
     wallet::Wallet,
+    warden::Program,
 };
 use crate::{
     frame::{self, FrameError},
@@ -37,7 +39,7 @@ use crate::{
         allowance::Budget,
         exec::{Refusal, Start},
     },
-    service::Services,
+    service::{Services, files},
 };
 
 /// How long a stream may take to say what it is for.
@@ -64,6 +66,8 @@ pub(super) struct Shared {
     pub phase: watch::Sender<Phase>,
     /// What the windows of stdin grow by.
     pub budget: Budget,
+    /// What serves files.
+    file_server: Option<Program>,
     /// What may run.
     policy: Policy,
     /// What takes jobs; nothing in tests of executions.
@@ -125,11 +129,12 @@ impl Executor {
             grace: config.grace,
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
+            file_server: config.file_server.clone(),
             policy: config.policy.clone(),
             jobs,
             wallet,
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
-            services: config.services.clone(),
+            services: forward::services(services::with_own(config.services.clone(), name, labels), &config.forwards),
             services_room: Semaphore::new(config.max_execs),
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,
@@ -213,6 +218,25 @@ impl Shared {
     /// Whether the agent's own policy allows it.
     pub fn check(&self, start: &Start) -> Result<(), Refusal> {
         self.policy.check(&start.argv, start.env.len(), start.cwd.is_some()).map_err(Refusal::Denied)
+    }
+
+    /// The file to execute for a command, and its arguments.
+    pub fn executable(
+        &self,
+        start: &Start,
+        environment: &Environment,
+        cwd: &Path,
+    ) -> Result<(PathBuf, Vec<OsString>), Refusal> {
+        let program = &start.argv[0];
+        if program != files::PROGRAM {
+            return Ok((environment.find(program, cwd)?, start.argv.iter().map(Into::into).collect()));
+        }
+        let Some(server) = &self.file_server else {
+            return Err(Refusal::Failed("this agent serves no files".to_owned()));
+        };
+        let roots = self.policy.roots().iter().map(|root| root.clone().into_os_string());
+        let argv = [OsString::from("rk")].into_iter().chain(server.args.iter().cloned()).chain(roots).collect();
+        Ok((server.path.clone(), argv))
     }
 
     /// Room for one more execution.

@@ -12,6 +12,8 @@ mod environment;
 mod events;
 mod exec;
 mod executor;
+pub mod files;
+pub mod forward;
 mod group;
 mod health;
 mod host;
@@ -90,6 +92,11 @@ pub struct Config {
     pub keeper: Option<warden::Program>,
     /// Whether other processes of the same user may read the agent's memory, in which its secret is. Default no.
     pub dumpable: bool,
+    /// What serves files: a program that calls [`files::run`] with the arguments that follow it. Default none: then no files are
+    /// given or taken.
+    pub file_server: Option<warden::Program>,
+    /// Whereto connections are forwarded. Default: to the agent's own machine.
+    pub forwards: forward::Forwards,
     /// What may run, whatever the controller asks for. Default all.
     pub policy: policy::Policy,
     /// What it offers by name, beside executions and jobs. Default none.
@@ -120,6 +127,8 @@ impl Default for Config {
             warden: None,
             keeper: None,
             dumpable: false,
+            file_server: None,
+            forwards: forward::Forwards::default(),
             policy: policy::Policy::default(),
             services: Services::new(),
             run_as: None,

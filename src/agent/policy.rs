@@ -4,9 +4,12 @@
 //! meaning (variables, a secret in a variable's place, a directory under a program that is named relative to it). Whether an
 //! allowed program can be made to run others is for the operator to know: many can.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
-use crate::job::{Command, Spec};
+use crate::{
+    job::{Command, Spec},
+    service::files,
+};
 
 /// What may run. By default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +18,20 @@ pub struct Policy {
     pub no_exec: bool,
     /// If not empty, only this.
     pub allow: Vec<Pattern>,
+    /// Which files are given and taken.
+    pub files: Files,
+}
+
+/// Which files may be copied, listed and read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Files {
+    /// Those that executions could also reach: all where everything may run, none where little or nothing may.
+    #[default]
+    AsCommands,
+    /// What lies below these directories.
+    Below(Vec<PathBuf>),
+    /// None.
+    Nothing,
 }
 
 /// A command line: words, in which `*` stands for any characters; a last word `*` for any further words, also none.
@@ -47,7 +64,7 @@ impl Pattern {
 }
 
 /// Whether `text` is what `pattern` says, in which `*` stands for any bytes.
-fn is_like(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn is_like(pattern: &[u8], text: &[u8]) -> bool {
     // Where the last star was, and what it stands for so far: only that may have to grow.
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
@@ -69,6 +86,9 @@ fn is_like(pattern: &[u8], text: &[u8]) -> bool {
 impl Policy {
     /// Whether this may run; if not, why.
     pub fn check(&self, argv: &[String], variables: usize, cwd: bool) -> Result<(), String> {
+        if argv.first().is_some_and(|program| program == files::PROGRAM) {
+            return self.check_files(variables);
+        }
         if self.no_exec {
             return Err("this agent runs no commands (--no-exec)".to_owned());
         }
@@ -89,6 +109,27 @@ impl Policy {
             return Err("this agent has an --allow list, and takes no directory for a relative program".to_owned());
         }
         Ok(())
+    }
+
+    fn check_files(&self, variables: usize) -> Result<(), String> {
+        let restricted = self.no_exec || !self.allow.is_empty();
+        match &self.files {
+            Files::Nothing => Err("this agent gives and takes no files (--no-files)".to_owned()),
+            Files::AsCommands if restricted => {
+                Err("this agent does not run everything, and gives files only where --files says so".to_owned())
+            }
+            // They might change what the program loads.
+            _ if restricted && variables > 0 => Err("this agent takes no environment variables".to_owned()),
+            Files::AsCommands | Files::Below(_) => Ok(()),
+        }
+    }
+
+    /// The directories below which files stay; none if they may lie anywhere.
+    pub fn roots(&self) -> &[PathBuf] {
+        match &self.files {
+            Files::Below(roots) => roots,
+            Files::AsCommands | Files::Nothing => &[],
+        }
     }
 
     /// Whether a job may run; if not, why.
@@ -114,7 +155,7 @@ mod tests {
 
     fn allow(patterns: &[&str]) -> Policy {
         let allow = patterns.iter().map(|pattern| pattern.parse().expect("a pattern")).collect();
-        Policy { no_exec: false, allow }
+        Policy { no_exec: false, allow, files: Files::default() }
     }
 
     #[test]
@@ -156,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn files_are_given_as_far_as_commands_run_unless_the_operator_says_more_or_less() {
+        let ask = |policy: &Policy, variables| policy.check(&[files::PROGRAM.to_owned()], variables, false);
+        let below = Files::Below(vec!["/srv".into()]);
+        assert_eq!(ask(&Policy::default(), 1), Ok(()));
+        assert!(ask(&allow(&["*"]), 0).is_err() && ask(&Policy { no_exec: true, ..Policy::default() }, 0).is_err());
+        let policy = Policy { files: below.clone(), ..allow(&["git *"]) };
+        assert_eq!((ask(&policy, 0), policy.roots().len()), (Ok(()), 1));
+        assert!(ask(&policy, 1).is_err());
+        assert!(ask(&Policy { files: Files::Nothing, ..Policy::default() }, 0).is_err());
+    }
+
+    #[test]
     fn jobs_are_held_to_the_same() {
         let spec = |argv: &[&str]| Spec::new("me", Target::Selector(Default::default()), argv.iter().copied());
         let script =
@@ -165,7 +218,7 @@ mod tests {
         assert!(policy.check_job(&spec(&["sh", "-c", "true"])).is_err());
         assert!(policy.check_job(&script).expect_err("refused").contains("scripts"));
         assert_eq!(Policy::default().check_job(&script), Ok(()));
-        let none = Policy { no_exec: true, allow: Vec::new() };
+        let none = Policy { no_exec: true, ..Policy::default() };
         assert!(none.check_job(&script).is_err() && none.check_job(&spec(&["true"])).is_err());
         let with = Spec { env: [("PATH".to_owned(), "/tmp".to_owned())].into(), ..spec(&["git", "gc"]) };
         assert!(policy.check_job(&with).is_err());

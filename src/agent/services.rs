@@ -1,15 +1,35 @@
 //! Serves streams to services.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     executor::{Phase, Shared},
     stream::{RecvHalf, SendHalf},
 };
 use crate::{
+    id::AgentName,
     protocol::{CANCELLED, service::Start},
-    service::{self, Outcome, Refusal},
+    service::{self, Context, Outcome, Refusal, Services, json::Methods},
 };
+
+/// The service that each agent has about itself.
+const OWN: &str = "agent";
+
+/// `services`, and the one about the agent itself unless there is one of its name.
+pub(super) fn with_own(services: Services, name: &AgentName, labels: &BTreeMap<String, String>) -> Services {
+    if services.names().any(|service| service == OWN) {
+        return services;
+    }
+    let info = serde_json::json!({ "name": name, "labels": labels, "version": env!("CARGO_PKG_VERSION") });
+    let own = Methods::new("this agent itself")
+        .method("info", "its name, labels and version", move |_, _: serde_json::Value| {
+            std::future::ready(Ok(info.clone()))
+        })
+        .method("echo", "its parameters, as they are", |_: Context, value: serde_json::Value| {
+            std::future::ready(Ok(value))
+        });
+    services.with(OWN, own)
+}
 
 /// Serves one stream to its outcome, or until its opener goes away or the agent ends what runs.
 pub(super) async fn serve(shared: &Arc<Shared>, start: Start, send: impl SendHalf, recv: impl RecvHalf) {

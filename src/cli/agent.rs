@@ -51,6 +51,9 @@ pub async fn run(command: AgentCommand, environment: &Environment) -> Result<u8,
         .ok()
         .map(|path| warden::Program { path, args: ["agent", "warden"].map(OsString::from).to_vec() });
     // Also after its file was replaced.
+    // By its path: others, as whom it may run, cannot see through `/proc` what we are.
+    config.file_server =
+        std::env::current_exe().ok().map(|path| warden::Program { path, args: vec![agent::files::SUBCOMMAND.into()] });
     config.keeper = Some(warden::Program { path: "/proc/self/exe".into(), args: vec![agent::shim::SUBCOMMAND.into()] });
     if let Some(listener) = service::listen_for_health(&settings).await? {
         let health = Arc::new(config.health.clone());

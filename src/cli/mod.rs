@@ -16,6 +16,7 @@ mod certs;
 mod client;
 #[cfg(feature = "controller")]
 mod controller;
+mod copy;
 #[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
 mod demo;
 #[cfg(any(feature = "agent", feature = "controller"))]
@@ -23,6 +24,8 @@ mod doctor;
 mod exec;
 mod failure;
 mod flags;
+mod forward;
+mod fs;
 mod jobs;
 #[cfg(any(feature = "agent", feature = "controller"))]
 mod kafka;
@@ -95,6 +98,11 @@ enum Command {
     // Its arguments are many.
     Run(Box<run::RunArgs>),
     Call(call::CallArgs),
+    Cp(copy::CpArgs),
+    Forward(forward::ForwardArgs),
+    /// Look at an agent's files
+    #[command(subcommand)]
+    Fs(fs::FsCommand),
     /// List jobs, wait for them, end and repeat them
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
@@ -124,6 +132,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         && subcommand == crate::agent::shim::SUBCOMMAND
     {
         return crate::agent::shim::run(rest);
+    }
+    #[cfg(feature = "agent")]
+    if let [_, subcommand, rest @ ..] = &arguments[..]
+        && subcommand == crate::agent::files::SUBCOMMAND
+    {
+        return crate::agent::files::run(rest);
     }
     let result = match Cli::try_parse_from(arguments) {
         Ok(cli) => start(cli.command, &Environment::read()),
@@ -185,6 +199,9 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Tokens(command) => tokens::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
         Command::Call(args) => call::run(args, environment).await,
+        Command::Cp(args) => copy::run(args, environment).await,
+        Command::Forward(args) => forward::run(args, environment).await,
+        Command::Fs(command) => fs::run(command, environment).await,
         Command::Run(args) => self::run::run(*args, environment).await,
         Command::Jobs(command) => jobs::run(command, environment).await,
         Command::Logs(args) => logs::run(args, environment).await,

@@ -6,7 +6,8 @@ use super::{Error, Settings, keys};
 use crate::{
     agent::{
         self, Config,
-        policy::{InvalidPattern, Policy},
+        forward::Forwards,
+        policy::{Files, InvalidPattern, Policy},
         run_as::User,
     },
     id::AgentName,
@@ -66,7 +67,21 @@ impl Settings {
         })?;
         let allow = self.list(&keys::ALLOW).iter().map(|text| text.parse()).collect::<Result<_, InvalidPattern>>();
         let allow = allow.map_err(|e| Error::Value { origin: self.origin(&keys::ALLOW), problem: e.to_string() })?;
-        let policy = Policy { no_exec: self.switch(&keys::NO_EXEC)?, allow };
+        let restricted = self.switch(&keys::NO_EXEC)? || !self.list(&keys::ALLOW).is_empty();
+        let listed = self.list(&keys::FORWARD_TO).iter().map(|text| text.parse()).collect::<Result<_, String>>();
+        let listed: Vec<_> =
+            listed.map_err(|problem| Error::Value { origin: self.origin(&keys::FORWARD_TO), problem })?;
+        let forwards = match self.switch(&keys::NO_FORWARD)? {
+            true => Forwards::none(),
+            false => Forwards::new(!restricted, listed),
+        };
+        let below = self.list(&keys::FILES);
+        let files = match (self.switch(&keys::NO_FILES)?, below.is_empty()) {
+            (true, _) => Files::Nothing,
+            (false, true) => Files::AsCommands,
+            (false, false) => Files::Below(below.iter().map(Into::into).collect()),
+        };
+        let policy = Policy { no_exec: self.switch(&keys::NO_EXEC)?, allow, files };
         let run_as = self.convert(&keys::RUN_AS, |name| User::find(name).map_err(|e| e.to_string()))?;
         Ok(Config {
             link: self.link()?,
@@ -76,6 +91,7 @@ impl Settings {
             environment: self.environment().variables(),
             slots: if policy.no_exec { 0 } else { slots.unwrap_or(default.slots) },
             policy,
+            forwards,
             run_as,
             hooks: self.path(&keys::HOOKS),
             one_shot: self.switch(&keys::ONE_SHOT)?,

@@ -252,6 +252,16 @@ keys! {
     /// Only this is run.
     ALLOW = agent("allow", "PATTERN").many()
         .help("Run only commands like 'git *'; no scripts, no variables; may be repeated");
+    /// Whose files.
+    FILES = agent("files", "DIR").many()
+        .help("Give and take files only below this directory; may be repeated");
+    /// Nobody's files.
+    NO_FILES = agent("no-files", "").switch().help("Give and take no files (rk cp, rk fs)");
+    /// Whose ports.
+    FORWARD_TO = agent("forward-to", "HOST:PORT").many()
+        .help("Forward connections there too, like db.internal:5432 or *:443; may be repeated");
+    /// Nobody's ports.
+    NO_FORWARD = agent("no-forward", "").switch().help("Forward no connections (rk forward)");
     /// Somebody else's rights.
     RUN_AS = agent("run-as", "USER").help("Run commands and jobs as this user; the agent itself then runs as root");
     /// Bound on concurrent executions.

@@ -5,6 +5,8 @@
 //! Every stream ends with exactly one [`Outcome`].
 
 mod channel;
+pub mod files;
+pub mod forward;
 pub mod json;
 mod registry;
 #[cfg(feature = "rmi")]

@@ -15,6 +15,7 @@ mod exec_resume;
 mod failures;
 mod fake;
 mod fanout;
+mod files;
 mod jobs;
 mod logins;
 mod namespaces;
@@ -25,6 +26,7 @@ mod rig;
 mod rights;
 mod run;
 mod run_as;
+mod services;
 mod steer;
 #[path = "../support/mod.rs"]
 mod support;

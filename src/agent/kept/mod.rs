@@ -194,16 +194,16 @@ async fn begin(shared: &Arc<Shared>, message: &StartResumable) -> Result<Begun, 
 }
 
 fn spec(shared: &Shared, start: &crate::protocol::exec::Start, patience: Duration) -> Result<keep::Spec, Refusal> {
-    let program = &start.argv[0];
     let cwd = match &start.cwd {
         Some(cwd) => shared.work_dir.join(cwd),
         None => shared.work_dir.clone(),
     };
     check_directory(&cwd)?;
     let environment = shared.environment.with(&start.env)?;
+    let (file, argv) = shared.executable(start, &environment, &cwd)?;
     Ok(keep::Spec {
-        program: environment.find(program, &cwd)?.into(),
-        argv: start.argv.iter().map(Into::into).collect(),
+        program: file.into(),
+        argv,
         env: environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         cwd: cwd.into(),
         stdin: start.stdin,
