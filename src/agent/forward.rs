@@ -129,7 +129,15 @@ async fn connect(forwards: Arc<Forwards>, about: String, channel: Channel) -> Re
     let connection = timeout(CONNECT_PATIENCE, open).await.unwrap_or_else(|_| {
         Err(Failure::new(format!("{about} did not answer the agent within {CONNECT_PATIENCE:?}")))
     })?;
-    Ok(splice(connection, channel).await?)
+    carry(connection, channel).await;
+    Ok(())
+}
+
+/// Carries a connection to its end. One that breaks off does so on both sides, and is no failure of ours.
+async fn carry(connection: TcpStream, channel: Channel) {
+    if let Err(error) = splice(connection, channel).await {
+        tracing::debug!(%error, "a forwarded connection broke off");
+    }
 }
 
 /// Connections that came and were not taken yet.
@@ -206,7 +214,8 @@ async fn listen(allowed: bool, about: String, mut channel: Channel, came: Arc<Ca
 async fn take(ticket: String, channel: Channel, came: Arc<Came>) -> Result<(), Failure> {
     let connection = came.table().remove(&ticket);
     let connection = connection.ok_or_else(|| Failure::new("that connection is not there any more"))?;
-    Ok(splice(connection, channel).await?)
+    carry(connection, channel).await;
+    Ok(())
 }
 
 #[cfg(test)]

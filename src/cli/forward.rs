@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Failure, exec::Signals, failure, flags::ClientFlags, output, session};
+use super::{Failure, exec::interruptible, failure, flags::ClientFlags, output, session};
 use crate::{
     api::{Client, service::OpenService},
     config::Environment,
@@ -76,15 +76,11 @@ impl FromStr for Way {
 /// Runs the command until it is interrupted.
 pub async fn run(args: ForwardArgs, environment: &Environment) -> Result<u8, Failure> {
     let session = session::open(args.flags, environment)?;
-    let mut signals = Signals::listen()?;
     let forwarder = Arc::new(Forwarder { client: session.client, way: args.way, budget: Budget::new(BUDGET) });
     let forwarded = async {
         if args.remote { forwarder.remote(session.quiet).await } else { forwarder.local(session.quiet).await }
     };
-    tokio::select! {
-        ended = forwarded => ended.map(|()| 0),
-        signal = signals.next() => Err(Failure::silent(128 + signal.number as u8)),
-    }
+    interruptible(forwarded).await.map(|()| 0)
 }
 
 struct Forwarder {
@@ -163,11 +159,10 @@ impl Forwarder {
         let request = OpenService::new(self.way.agent.clone(), service, about);
         match self.client.open_service(&request, &self.budget).await {
             Ok((channel, mut ending)) => {
-                let moved = splice(connection, channel).await;
+                // That it broke off is no news: both ends see it. That it never was is.
+                let _ = splice(connection, channel).await;
                 match ending.outcome().await {
                     Outcome::Done => (),
-                    // A connection that broke off here is no news.
-                    Outcome::Failed(_) if moved.is_ok() => (),
                     outcome => output::say(&format!("rk: {outcome}")),
                 }
             }

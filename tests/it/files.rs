@@ -119,7 +119,7 @@ fn a_copy_survives_its_agent_and_goes_on_after_its_command_line_was_killed() {
     let mut agent = rig.start_agent("a", &credential);
     rig.wait_online("a", &mut agent);
     // Larger than what can be on its way, so that the kill is in its middle.
-    let (blob, source, target) = (noise(400 << 20), rig.path("source"), rig.path("target"));
+    let (blob, source, target) = (noise(200 << 20), rig.path("source"), rig.path("target"));
     fs::write(&source, &blob).unwrap();
     let there = format!("a:{}", text(&target));
     let partial = || {

@@ -16,7 +16,7 @@ fn methods_are_called_and_listed() {
     let _agent = rig.agent("a", &["role=web"]);
     let ran = rig.run(&["call", "a", "agent.info"]).ok();
     let info: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
-    assert_eq!((&info["name"], &info["labels"]["role"]), (&"a".into(), &"web".into()));
+    assert_eq!((&info["name"], &info["labels"]["os"]), (&"a".into(), &"linux".into()));
     let ran = rig.run(&["call", "-o", "jsonl", "a", "agent.echo", "n=5", "text=Ada", "list=[1,2]"]).ok();
     assert_eq!(ran.text(), "{\"list\":[1,2],\"n\":5,\"text\":\"Ada\"}\n");
     let ran = rig.run(&["call", "a", "--list"]).ok();

@@ -213,6 +213,13 @@ fn odd(what: &str) -> Failure {
 
 /// Moves the program's output, and says how it ended.
 async fn pump(mut receiver: ExecReceiver, mut to: tokio::io::WriteHalf<SimplexStream>) -> Failure {
+    let failure = relay(&mut receiver, &mut to).await;
+    // Its drop alone would not tell the reader.
+    let _ = to.shutdown().await;
+    failure
+}
+
+async fn relay(receiver: &mut ExecReceiver, to: &mut tokio::io::WriteHalf<SimplexStream>) -> Failure {
     let mut said = String::new();
     loop {
         match receiver.next().await {

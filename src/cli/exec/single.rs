@@ -192,6 +192,15 @@ impl Signals {
     }
 }
 
+/// Does `work` until a signal says that the user wants out.
+pub async fn interruptible<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        done = work => done,
+        signal = signals.next() => Err(Failure::silent(128 + signal.number as u8)),
+    }
+}
+
 /// Tells a user who wants out at once from one who wants the command to end.
 #[derive(Debug, Default)]
 pub struct Patience {
