@@ -112,6 +112,8 @@ pub struct Config {
     pub provision: Option<Arc<dyn provision::Provision>>,
     /// Certificates that are in use, by what people call them: that they end is told in time. Default none.
     pub certificates: Vec<(String, Validity)>,
+    /// Whether it tells other systems what happens, in `<prefix>.events`. Default no.
+    pub events: bool,
     /// Where the controller says how it is to who has no token. Default nowhere but on the API.
     pub health: Option<Arc<TcpListener>>,
 }
@@ -133,6 +135,7 @@ impl Default for Config {
             layout: Layout::Shared,
             provision: None,
             certificates: Vec::new(),
+            events: false,
             health: None,
         }
     }
