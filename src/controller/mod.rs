@@ -17,6 +17,7 @@ mod enrol;
 mod error;
 pub mod event;
 mod exec;
+mod feed;
 mod files;
 mod folded;
 mod handle;
@@ -66,6 +67,7 @@ use enrol::Door;
 pub use error::Error;
 pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
+use feed::Feed;
 use folded::Folded;
 pub use handle::Handle;
 use handle::{Phase, Shared};
@@ -222,7 +224,8 @@ where
     let (above, founding) = legacy.map_or((0, None), |legacy| (legacy.epoch, Some(legacy.state)));
     let founds = founding.is_some();
     let state = Folded::new(directory.clone(), jobs.clone());
-    let (store, mut copies) = Store::new(journal, committed, state, founding, config.patience);
+    let feed = config.events.then(|| Feed::new(&config.link.prefix, journal.head().topic_id));
+    let (store, mut copies) = Store::new(journal, committed, state, founding, feed.clone(), config.patience);
     let takeover = async {
         let epoch = store.claim(above).await?;
         if founds {
@@ -249,14 +252,15 @@ where
         epoch,
         directory,
         endpoints,
-        cluster,
+        cluster: cluster.clone(),
         jobs: jobs.clone(),
         store: store.clone(),
         executions: watch::Sender::new(0),
         phase: watch::Sender::new(Phase::Serving),
         abandon: watch::Sender::new(false),
         budget: Budget::new(OUTPUT_BUDGET),
-        audit: Audit::open(&config.data)?,
+        audit: Audit::open(&config.data, feed.clone())?,
+        feed: feed.clone(),
         layout: config.layout,
         provision: config.provision.clone(),
         certificates: config.certificates.clone(),
@@ -274,13 +278,15 @@ where
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
     };
     let time = tokio::spawn(async move { jobs.keep_time().await });
-    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, ends, time, next_key] })
+    let mut tasks = vec![admission, attention, shortening, decisions, ends, time, next_key];
+    tasks.extend(feed.map(|feed| tokio::spawn(feed::write(feed, cluster))));
+    Ok(Controller { handle, tasks })
 }
 
 /// A controller that serves agents.
 pub struct Controller {
     handle: Handle,
-    tasks: [tokio::task::JoinHandle<()>; 7],
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Controller {
@@ -371,6 +377,9 @@ impl Controller {
         if let Err(error) = files::write_witness(data, &shared.store.journal().head()) {
             tracing::warn!(%error, "the journal's high-water mark was not saved");
         }
+        if let Some(feed) = &shared.feed {
+            let _ = timeout(FAREWELL, feed.idle()).await;
+        }
     }
 }
 
@@ -424,9 +433,13 @@ async fn attend(handle: Handle, data: PathBuf) {
 
 /// Looks which sessions and partitions work.
 fn look(shared: &Shared) {
-    shared.directory.look(&*shared.endpoints, shared.link.partitions, clock::unix_ms());
+    let now_ms = clock::unix_ms();
+    shared.directory.look(&*shared.endpoints, shared.link.partitions, now_ms);
     let now = shared.directory.now();
     let (states, down) = shared.directory.ask(|registry| (registry.states(), registry.unreachable_partitions(now)));
+    if let Some(feed) = &shared.feed {
+        feed.look(now, now_ms, &states);
+    }
     shared.jobs.look(&states, (0..shared.link.partitions).map(|partition| !down.contains(&partition)));
 }
 
