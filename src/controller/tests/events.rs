@@ -96,7 +96,8 @@ async fn a_job_is_told_from_its_beginning_to_its_end() {
     assert!(told.iter().all(|event| event["time"].is_string() && event["source"] == "/rk/rk"));
 
     // One that waits ends at once.
-    let waits = world.handle.submit_job(request("ada")).await.expect("submitted").id;
+    let waits = SubmitJob { selector: "is=nowhere".to_owned(), ..request("ada") };
+    let waits = world.handle.submit_job(waits).await.expect("submitted").id;
     world.handle.cancel_job(&waits.to_string(), &cancel).await.expect("cancelled");
     let told = until(&site, &world, &format!("job/{waits}"), "ended").await;
     let last = told.iter().rfind(|event| event["data"]["id"] == waits.to_string()).expect("told");
