@@ -43,6 +43,9 @@ const LEAF_FOLDERS: &[&str] = &["certs", "job"];
 const PURE: &[&str] = &[
     "src/agent/shim/life",
     "src/broker/acl",
+    "src/controller/feed/event",
+    "src/controller/feed/presence",
+    "src/controller/feed/queue",
     "src/controller/registry",
     "src/controller/scheduler",
     "src/kafka/acl",

@@ -60,9 +60,8 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     config.next_identity = Some(key::next_file(&identity_file));
     let identity = Arc::new(identity(&identity_file)?);
     let cluster = kafka::cluster(&settings, "controller", &config.link.prefix.to_string())?;
-    let partitions = i32::try_from(config.link.partitions).unwrap_or(i32::MAX);
-    let manage = settings.topics_manage()?;
-    let prepare = || topics::prepare(&cluster, &config.link.prefix, partitions, manage);
+    let (installation, manage) = (settings.topics_of_controller()?, settings.topics_manage()?);
+    let prepare = || topics::prepare(&cluster, &installation, manage);
     let prepared = tokio::select! {
         prepared = outage::through(config.wait_for_kafka, crate::kafka::Error::is_outage, prepare) => prepared?,
         Some(()) = stops.recv() => return Ok(0),

@@ -34,6 +34,7 @@ impl Settings {
             jobs,
             layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
             certificates: self.certificates(),
+            events: self.switch(&keys::EVENTS)?,
             ..default
         })
     }

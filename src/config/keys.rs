@@ -214,6 +214,9 @@ keys! {
     /// Which topics carry what agents are sent.
     LAYOUT = Key::new(KAFKA, &[Controller, Agent], "layout", "NAME")
         .help("shared, or per-agent: a topic of its own down to each agent; a controller's is for new ones [default: shared]");
+    /// What happens, for other systems.
+    EVENTS = Key::new("Controller", &[Controller, Topics], "events", "").switch()
+        .help("Write what happens to agents and jobs, and who asked for what, into PREFIX.events as CloudEvents");
     /// Users and rights of their own for agents.
     PROVISION_KAFKA = controller("provision-kafka", "").switch()
         .help("Give each new agent a Kafka user and rights of its own, and take them when it goes");

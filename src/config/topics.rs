@@ -4,9 +4,19 @@ use super::{Error, Settings, keys};
 use crate::kafka::topics::{Installation, principal_of};
 
 impl Settings {
+    /// The topics without which a controller does not start.
+    pub fn topics_of_controller(&self) -> Result<Installation, Error> {
+        let link = self.link()?;
+        Ok(Installation {
+            prefix: link.prefix,
+            partitions: i32::try_from(link.partitions).unwrap_or(i32::MAX),
+            events: self.switch(&keys::EVENTS)?,
+            ..Installation::default()
+        })
+    }
+
     /// The installation whose topics and rights are looked at.
     pub fn installation(&self) -> Result<Installation, Error> {
-        let link = self.link()?;
         let agents = || {
             let origin = self.origin(&keys::PER_AGENT);
             let refused = |e: crate::id::InvalidName| Error::Value { origin: origin.clone(), problem: e.to_string() };
@@ -14,11 +24,10 @@ impl Settings {
         };
         let principal = |key| Ok(self.parse::<String>(key)?.map(|user| principal_of(&user)));
         Ok(Installation {
-            prefix: link.prefix,
-            partitions: i32::try_from(link.partitions).unwrap_or(i32::MAX),
             per_agent: self.values(&keys::PER_AGENT).map(|_| agents()).transpose()?,
             agents_as: principal(&keys::AGENTS_AS)?,
             controller_as: principal(&keys::CONTROLLER_AS)?,
+            ..self.topics_of_controller()?
         })
     }
 }
@@ -42,6 +51,10 @@ mod tests {
         assert_eq!(installation.per_agent.map(|agents| agents.len()), Some(2));
         assert_eq!(settings(&[("per-agent", "")]).installation().expect("good").per_agent, Some([].into()));
         assert_eq!(settings(&[]).installation().expect("good").per_agent, None);
+        for (flags, events) in [(&[][..], false), (&[("events", "true")], true)] {
+            assert_eq!(settings(flags).installation().expect("good").events, events);
+            assert_eq!(settings(flags).topics_of_controller().expect("good").events, events);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::Error;
+use super::{Error, feed::Feed};
 use crate::{clock, private_file::PrivateFileError};
 
 /// The file in the data directory.
@@ -64,11 +64,12 @@ struct Line<'a> {
 pub struct Audit {
     lines: mpsc::Sender<Vec<u8>>,
     lost: Arc<AtomicU64>,
+    feed: Option<Feed>,
 }
 
 impl Audit {
-    /// Goes on with the file in `data`.
-    pub fn open(data: &Path) -> Result<Self, Error> {
+    /// Goes on with the file in `data`. Other systems are told by `feed`, without details.
+    pub fn open(data: &Path, feed: Option<Feed>) -> Result<Self, Error> {
         let mut book = Book::open(data)?;
         let (lines, mut received) = mpsc::channel::<Vec<u8>>(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
@@ -82,7 +83,7 @@ impl Audit {
                 }
             }
         })?;
-        Ok(Self { lines, lost })
+        Ok(Self { lines, lost, feed })
     }
 
     /// Notes something.
@@ -94,7 +95,11 @@ impl Audit {
             detail.truncate(end);
             detail.push('…');
         }
-        let time = clock::rfc3339(clock::unix_ms());
+        let at_ms = clock::unix_ms();
+        if let Some(feed) = &self.feed {
+            feed.access(at_ms, &entry);
+        }
+        let time = clock::rfc3339(at_ms);
         let mut line = serde_json::to_vec(&Line { time, entry: &entry }).expect("plain data can be written");
         line.push(b'\n');
         // The thread lives as long as somebody can note something.
@@ -148,7 +153,7 @@ mod tests {
     async fn each_request_is_one_line_that_can_be_read_and_a_restart_goes_on_behind() {
         let dir = tempfile::tempdir().expect("dir");
         for (number, who) in [Some("jenkins"), None].into_iter().enumerate() {
-            let audit = Audit::open(dir.path()).expect("opened");
+            let audit = Audit::open(dir.path(), None).expect("opened");
             let detail = Some("a\nb".repeat(2000));
             audit.note(Entry { who, from: None, verb: "exec", request: "POST /v1/exec", detail, status: 403 }).await;
             let path = dir.path().join(FILE);

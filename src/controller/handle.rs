@@ -18,6 +18,7 @@ use super::{
     directory::{Directory, Standing},
     event::Event,
     exec::{self, Execution, Running, Surroundings},
+    feed::Feed,
     jobs::Jobs,
     peer::{BoxReader, Endpoints, Peer, Sending},
     provision::{Made, Provision},
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub(super) abandon: watch::Sender<bool>,
     pub(super) budget: Budget,
     pub(super) audit: Audit,
+    /// Where other systems are told what happens.
+    pub(super) feed: Option<Feed>,
     /// Where new agents are written to, unless somebody says.
     pub(super) layout: Layout,
     /// What makes what agents need in Kafka.

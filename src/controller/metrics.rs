@@ -42,5 +42,10 @@ impl Health for Handle {
         let unauthorized = shared.unauthorized.load(Relaxed);
         page.counter("rk_api_unauthorized_total", "Requests with no token that is good.", unauthorized);
         page.counter("rk_audit_lost_total", "Lines of the audit log that could not be written.", shared.audit.lost());
+        if let Some(feed) = &shared.feed {
+            page.counter("rk_events_written_total", "Events that other systems can read.", feed.written());
+            page.counter("rk_events_dropped_total", "Events that Kafka did not take in time.", feed.dropped());
+            page.gauge("rk_events_waiting", "Events that Kafka has not taken yet.", feed.waiting());
+        }
     }
 }

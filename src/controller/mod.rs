@@ -17,6 +17,7 @@ mod enrol;
 mod error;
 pub mod event;
 mod exec;
+mod feed;
 mod files;
 mod folded;
 mod handle;
@@ -67,6 +68,7 @@ use enrol::Door;
 pub use error::Error;
 pub use event::UnknownEvent;
 pub use exec::{Control, Execution, Signals};
+use feed::Feed;
 use folded::Folded;
 pub use handle::Handle;
 use handle::{Phase, Shared};
@@ -113,6 +115,8 @@ pub struct Config {
     pub provision: Option<Arc<dyn provision::Provision>>,
     /// Certificates that are in use, by what people call them: that they end is told in time. Default none.
     pub certificates: Vec<(String, Validity)>,
+    /// Whether it tells other systems what happens, in `<prefix>.events`. Default no.
+    pub events: bool,
     /// Where the controller says how it is to who has no token. Default nowhere but on the API.
     pub health: Option<Arc<TcpListener>>,
 }
@@ -134,6 +138,7 @@ impl Default for Config {
             layout: Layout::Shared,
             provision: None,
             certificates: Vec::new(),
+            events: false,
             health: None,
         }
     }
@@ -220,7 +225,8 @@ where
     let (above, founding) = legacy.map_or((0, None), |legacy| (legacy.epoch, Some(legacy.state)));
     let founds = founding.is_some();
     let state = Folded::new(directory.clone(), jobs.clone());
-    let (store, mut copies) = Store::new(journal, committed, state, founding, config.patience);
+    let feed = config.events.then(|| Feed::new(&config.link.prefix, journal.head().topic_id));
+    let (store, mut copies) = Store::new(journal, committed, state, founding, feed.clone(), config.patience);
     let takeover = async {
         let epoch = store.claim(above).await?;
         if founds {
@@ -247,14 +253,15 @@ where
         epoch,
         directory,
         endpoints,
-        cluster,
+        cluster: cluster.clone(),
         jobs: jobs.clone(),
         store: store.clone(),
         executions: watch::Sender::new(0),
         phase: watch::Sender::new(Phase::Serving),
         abandon: watch::Sender::new(false),
         budget: Budget::new(OUTPUT_BUDGET),
-        audit: Audit::open(&config.data)?,
+        audit: Audit::open(&config.data, feed.clone())?,
+        feed: feed.clone(),
         layout: config.layout,
         provision: config.provision.clone(),
         certificates: config.certificates.clone(),
@@ -272,13 +279,15 @@ where
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
     };
     let time = tokio::spawn(async move { jobs.keep_time().await });
-    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, ends, time, next_key] })
+    let mut tasks = vec![admission, attention, shortening, decisions, ends, time, next_key];
+    tasks.extend(feed.map(|feed| tokio::spawn(feed::write(feed, cluster))));
+    Ok(Controller { handle, tasks })
 }
 
 /// A controller that serves agents.
 pub struct Controller {
     handle: Handle,
-    tasks: [tokio::task::JoinHandle<()>; 7],
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Controller {
@@ -369,6 +378,9 @@ impl Controller {
         if let Err(error) = files::write_witness(data, &shared.store.journal().head()) {
             tracing::warn!(%error, "the journal's high-water mark was not saved");
         }
+        if let Some(feed) = &shared.feed {
+            let _ = timeout(FAREWELL, feed.idle()).await;
+        }
     }
 }
 
@@ -422,9 +434,13 @@ async fn attend(handle: Handle, data: PathBuf) {
 
 /// Looks which sessions and partitions work.
 fn look(shared: &Shared) {
-    shared.directory.look(&*shared.endpoints, shared.link.partitions, clock::unix_ms());
+    let now_ms = clock::unix_ms();
+    shared.directory.look(&*shared.endpoints, shared.link.partitions, now_ms);
     let now = shared.directory.now();
     let (states, down) = shared.directory.ask(|registry| (registry.states(), registry.unreachable_partitions(now)));
+    if let Some(feed) = &shared.feed {
+        feed.look(now, now_ms, &states);
+    }
     shared.jobs.look(&states, (0..shared.link.partitions).map(|partition| !down.contains(&partition)));
 }
 

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Error, access,
     event::{Event, UnknownEvent},
+    feed::{Feed, Glance},
     folded::Folded,
 };
 use crate::{
@@ -61,16 +62,18 @@ enum End {
 impl Store {
     /// Folds the journal into `state` from now on. A change waits up to `patience` to be read back. Copies of
     /// the state come out where snapshots begin; with a `founding` state that is the first of them, and nothing before counts.
+    /// What happens is told to `feed`.
     pub fn new(
         journal: Journal,
         committed: mpsc::Receiver<Committed>,
         state: Folded,
         founding: Option<Vec<Bytes>>,
+        feed: Option<Feed>,
         patience: Duration,
     ) -> (Self, mpsc::Receiver<Copy>) {
         let progress = watch::Sender::new(Progress::default());
         let (copies, copies_out) = mpsc::channel(1);
-        let fold = Fold { state: state.clone(), progress: progress.clone(), leading: false, founding, copies };
+        let fold = Fold { state: state.clone(), progress: progress.clone(), leading: false, founding, copies, feed };
         tokio::spawn(fold.run(committed));
         (Self { journal, state, progress, epoch: Arc::default(), patience }, copies_out)
     }
@@ -227,6 +230,8 @@ struct Fold {
     /// The state that a founding snapshot will hold. Until it is written what the journal holds counts for nothing.
     founding: Option<Vec<Bytes>>,
     copies: mpsc::Sender<Copy>,
+    /// Who is told what happens.
+    feed: Option<Feed>,
 }
 
 impl Fold {
@@ -248,7 +253,7 @@ impl Fold {
     fn take(&mut self, committed: Committed) -> Result<(), End> {
         match committed {
             Committed::Event { epoch, seq, payload, .. } => {
-                self.fold(&payload)?;
+                self.tell(epoch, seq, &payload)?;
                 self.progress.send_modify(|progress| progress.at = (epoch, seq));
             }
             Committed::Claimed { epoch, mine } => {
@@ -256,6 +261,9 @@ impl Fold {
                     return Err(End::Superseded(epoch));
                 }
                 self.leading |= mine;
+                if let Some(feed) = self.feed.as_ref().filter(|_| mine) {
+                    feed.lead(epoch);
+                }
                 self.progress.send_modify(|progress| progress.at = (epoch, 0));
             }
             Committed::Restore(snapshot) => {
@@ -278,6 +286,18 @@ impl Fold {
             return Ok(());
         }
         self.state.fold(Event::decode(payload).map_err(End::Unknown)?);
+        Ok(())
+    }
+
+    /// Folds an event, and tells what it changed.
+    fn tell(&self, epoch: u32, seq: u64, payload: &[u8]) -> Result<(), End> {
+        let Some(feed) = self.feed.as_ref().filter(|_| self.founding.is_none()) else { return self.fold(payload) };
+        let event = Event::decode(payload).map_err(End::Unknown)?;
+        let glance = Glance::before(&self.state, &event);
+        self.state.fold(event);
+        if let Some(happening) = glance.after(&self.state) {
+            feed.journalled(epoch, seq, happening);
+        }
         Ok(())
     }
 

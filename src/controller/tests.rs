@@ -3,6 +3,7 @@
 mod access;
 mod allowance;
 mod enrol;
+mod events;
 mod exec;
 mod flow;
 mod http;

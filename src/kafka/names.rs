@@ -43,6 +43,11 @@ impl Prefix {
         format!("{self}.logs")
     }
 
+    /// What happens to agents and jobs, for other systems.
+    pub fn events(&self) -> String {
+        format!("{self}.events")
+    }
+
     /// Packets to one agent of the per-agent layout, a partition for each lane.
     pub fn agent_down(&self, agent: &AgentName) -> String {
         format!("{self}.agent.{agent}.down")

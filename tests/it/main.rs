@@ -10,6 +10,7 @@ mod chaos;
 mod controller;
 mod doctor;
 mod enrol;
+mod events;
 mod exec;
 mod exec_resume;
 mod failures;

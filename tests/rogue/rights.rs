@@ -94,6 +94,7 @@ fn an_agents_login_of_the_per_agent_layout_is_refused_on_every_other_agents_topi
             prefix: stage.prefix.clone(),
             partitions: stage.rig.partitions as i32,
             per_agent: Some(names.iter().cloned().collect()),
+            events: false,
             agents_as: None,
             controller_as: Some("User:controller".to_owned()),
         },

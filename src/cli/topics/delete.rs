@@ -53,7 +53,7 @@ pub async fn run(yes: bool, orphans: bool, session: &Session) -> Result<u8, Fail
 fn names(compared: &Compared, orphans: bool) -> Vec<&str> {
     let Compared { desired, found, .. } = compared;
     let is_ours = |name: &str| {
-        let is_known = desired.topics.iter().any(|topic| topic.name == name);
+        let is_known = desired.topics.iter().any(|topic| topic.name == name) || name == desired.prefix.events();
         (is_known && !orphans) || (!is_known && desired.prefix.agent_of(name).is_some())
     };
     found.topics.keys().map(String::as_str).filter(|name| is_ours(name)).collect()

@@ -17,6 +17,8 @@ pub struct Installation {
     pub partitions: i32,
     /// The agents of the `per-agent` layout; none if nobody says which there are. All others use the `shared` topics.
     pub per_agent: Option<BTreeSet<AgentName>>,
+    /// Whether the controller tells other systems what happens.
+    pub events: bool,
     /// Whom the agents of the `shared` layout log in as (`User:name`); without one their rights are not looked at.
     pub agents_as: Option<String>,
     /// Whom the controller logs in as; the same.
@@ -43,9 +45,10 @@ pub struct Desired {
 impl Desired {
     /// What `installation` needs on a cluster of `brokers` brokers.
     pub fn new(installation: &Installation, brokers: usize) -> Self {
-        let Installation { prefix, partitions, per_agent, agents_as, controller_as } = installation;
+        let Installation { prefix, partitions, per_agent, events, agents_as, controller_as } = installation;
         let agents = || per_agent.iter().flatten();
         let mut topics = layout::shared(prefix, *partitions, brokers);
+        topics.extend(events.then(|| layout::events(prefix, brokers)));
         topics.extend(agents().map(|agent| layout::of_agent(prefix, agent, brokers)));
         let mut acls = Vec::new();
         let mut narrow = BTreeSet::new();
@@ -69,7 +72,8 @@ impl Desired {
         Self { prefix: prefix.clone(), topics, acls, narrow, users, per_agent: per_agent.clone() }
     }
 
-    /// The most disk that the packets of all replicas take together, in bytes. Journal and logs are not among them.
+    /// The most disk that the packets of all replicas take together, and the events, in bytes. Journal and logs are not
+    /// among them.
     pub fn most_bytes(&self) -> u64 {
         self.topics.iter().filter_map(Topic::most_bytes).sum()
     }

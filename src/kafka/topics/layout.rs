@@ -1,7 +1,7 @@
 //! The topics of the two layouts.
 //!
 //! `shared`: four packet topics that serve any number of agents. `per-agent`: a topic down to each agent beside them, so
-//! that Kafka keeps agents apart too. Journal and logs are the same in both.
+//! that Kafka keeps agents apart too. Journal, logs and events are the same in both.
 
 use super::{MIB, Topic};
 use crate::{id::AgentName, kafka::Prefix};
@@ -49,6 +49,20 @@ pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize) -> Vec<To
         journal,
         logs,
     ]
+}
+
+/// The topic in which other systems read what happens to agents and jobs.
+pub(super) fn events(prefix: &Prefix, brokers: usize) -> Topic {
+    let replication = replicas(brokers);
+    let settings = settings(&[
+        ("retention.ms", (7 * 24 * 60 * MINUTE).to_string()),
+        // Whoever reaches the API's port adds to it: each wrong token is an event.
+        ("retention.bytes", (1024 * MIB).to_string()),
+        ("segment.bytes", (64 * MIB).to_string()),
+        ("min.insync.replicas", if replication == 3 { "2" } else { "1" }.to_owned()),
+    ]);
+    // One partition: all events have one order.
+    Topic { name: prefix.events(), partitions: 1, replication, settings }
 }
 
 /// The topic down to one agent of the `per-agent` layout.
@@ -132,6 +146,16 @@ mod tests {
             most,
             [Some(8 * 320 * MIB), Some(8 * 320 * MIB), Some(8 * 1088 * MIB), Some(8 * 1088 * MIB), None, None]
         );
+    }
+
+    #[test]
+    fn events_are_kept_for_a_week_and_on_a_bounded_disk() {
+        let topic = events(&Prefix::default(), 3);
+        assert_eq!((topic.name.as_str(), topic.partitions, topic.replication), ("rk.events", 1, 3));
+        let seen = ["cleanup.policy", "retention.ms", "min.insync.replicas"].map(|key| topic.setting(key));
+        assert_eq!(seen, [Some("delete"), Some("604800000"), Some("2")]);
+        assert_eq!(topic.most_bytes(), Some(3 * 1088 * MIB));
+        assert_eq!(events(&Prefix::default(), 1).setting("min.insync.replicas"), Some("1"));
     }
 
     #[test]

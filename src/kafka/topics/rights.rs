@@ -80,11 +80,22 @@ mod tests {
     }
 
     #[test]
+    fn no_agent_has_to_do_with_journal_and_events() {
+        let agent = "a".parse().expect("a name");
+        let acls = [of_agents(&Prefix::default(), "User:a"), of_agent(&Prefix::default(), &agent, "User:a")].concat();
+        for topic in ["rk.journal", "rk.events"] {
+            assert!(!acls.iter().any(|acl| acl.is_about_topic(topic)), "{topic}");
+        }
+    }
+
+    #[test]
     fn the_controller_may_everything_below_the_prefix_and_nothing_beside_it() {
         let acls = of_controller(&Prefix::default(), "User:c");
         assert_eq!(acls.len(), 7);
         let delete = Acl::on_topic("User:c", "rk.journal", Delete);
         assert!(acls.iter().any(|acl| acl.grants(&delete)));
+        let events = Acl::on_topic("User:c", "rk.events", Write);
+        assert!(acls.iter().any(|acl| acl.grants(&events)));
         let beside = Acl::on_topic("User:c", "rk2.journal", Read);
         assert!(!acls.iter().any(|acl| acl.grants(&beside)));
     }
