@@ -42,6 +42,7 @@ const LEAF_FOLDERS: &[&str] = &["certs", "job"];
 const PURE: &[&str] = &[
     "src/agent/shim/life",
     "src/broker/acl",
+    "src/controller/rates",
     "src/controller/registry",
     "src/controller/scheduler",
     "src/kafka/acl",

@@ -19,6 +19,7 @@ use super::{
     event::Event,
     exec::{self, Execution, Running, Surroundings},
     jobs::Jobs,
+    limiter::Limiter,
     peer::{BoxReader, Endpoints, Peer, Sending},
     provision::{Made, Provision},
     snapshots::Legacy,
@@ -70,6 +71,8 @@ pub(super) struct Shared {
     pub(super) certificates: Vec<(String, Validity)>,
     /// Requests with a wrong token.
     pub(super) unauthorized: AtomicU64,
+    /// How often the API is asked.
+    pub(super) limiter: Limiter,
     /// Agents that are being given a new secret.
     pub(super) rotating: Mutex<BTreeSet<AgentName>>,
 }

@@ -22,11 +22,13 @@ mod folded;
 mod handle;
 pub mod http;
 mod jobs;
+mod limiter;
 mod metrics;
 mod next_key;
 pub mod outage;
 pub mod peer;
 pub mod provision;
+pub mod rates;
 pub mod registry;
 pub mod scheduler;
 mod snapshots;
@@ -70,6 +72,8 @@ use folded::Folded;
 pub use handle::Handle;
 use handle::{Phase, Shared};
 use jobs::{Jobs, Posting};
+use limiter::Limiter;
+pub use limiter::Limits;
 use peer::{Endpoints, Peer};
 use snapshots::Legacy;
 pub use stdio::Stdin;
@@ -94,6 +98,8 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Connections that the API serves at once; more wait to be accepted. Each execution holds one. Default 4096.
     pub max_connections: usize,
+    /// How often the API may be asked.
+    pub limits: Limits,
     /// Executions that run at once; more are refused. Default 4096.
     pub max_executions: u32,
     /// How long taking over may take, and a change to be read back from the journal. Default 60 s.
@@ -124,6 +130,7 @@ impl Default for Config {
             next_identity: None,
             tls: None,
             max_connections: 4096,
+            limits: Limits::default(),
             max_executions: 4096,
             patience: Duration::from_secs(60),
             wait_for_kafka: Duration::from_secs(60),
@@ -258,6 +265,7 @@ where
         provision: config.provision.clone(),
         certificates: config.certificates.clone(),
         unauthorized: AtomicU64::new(0),
+        limiter: Limiter::new(config.limits),
         rotating: Default::default(),
     });
     look(handle.shared());
