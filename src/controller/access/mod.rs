@@ -137,8 +137,13 @@ impl Tokens {
 
     /// What a shown token is now.
     pub fn standing(&self, token: &Token, now_ms: u64) -> Standing {
-        match self.0.get(&token.name) {
-            Some(grant) if grant.hash != token.hash() => Standing::Unknown,
+        self.standing_of(&token.name, &token.hash(), now_ms)
+    }
+
+    /// What the token with this name and hash is now.
+    pub fn standing_of(&self, name: &AgentName, hash: &TokenHash, now_ms: u64) -> Standing {
+        match self.0.get(name) {
+            Some(grant) if grant.hash != *hash => Standing::Unknown,
             Some(grant) if grant.is_good(now_ms) => Standing::Good(grant.clone()),
             Some(_) => Standing::Expired,
             None => Standing::Unknown,

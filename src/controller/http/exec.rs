@@ -13,7 +13,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{BufMut, BytesMut};
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -143,7 +146,10 @@ async fn permitted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let entry = Entry { who, from: client.from, verb, request: "POST /v1/exec", detail, status };
     handle.audit().note(entry).await;
     match checked {
-        Ok(()) => execute(handle, first, reader, writer).await,
+        Ok(()) => {
+            let ended = handle.token_ended(&client.caller).boxed().shared();
+            execute(handle, first, &ended, reader, writer).await
+        }
         Err(error) => {
             let end = ExecEnd::Refused { reason: RefusalKind::Forbidden, message: error.message };
             writer.write_to_client(&ToClient::Exit(end)).await.is_ok()
@@ -151,10 +157,14 @@ async fn permitted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
 }
 
-/// Runs or resumes. False if the client is gone.
+/// When the client's token is good no more, and what is said then.
+type Ended = Shared<BoxFuture<'static, ApiError>>;
+
+/// Runs or resumes, until the end or that of the client's token. False if the client is gone.
 async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     handle: &Handle,
     first: First,
+    ended: &Ended,
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
 ) -> bool {
@@ -173,6 +183,7 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         begun = begin => begun,
         // What is given up before it started is given up: the streams are reset.
         () = early.read(reader) => return false,
+        error = ended.clone() => Err(forbidden(error)),
     };
     let execution = match begun {
         Ok(execution) => execution,
@@ -191,16 +202,34 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let stdin = with_stdin.then_some(stdin);
     let input = input(reader, early, stdin, &signals, &credit, resumable);
     tokio::pin!(input);
-    tokio::select! {
-        () = &mut input => false,
-        sent = output(writer, stdout, stderr, &mut control, &credit, resumable) => {
-            if sent.is_ok() && resumable {
+    let sent = tokio::select! {
+        () = &mut input => return false,
+        sent = output(writer, (stdout, stderr), &mut control, &credit, resumable, ended) => Some(sent),
+        // A client that does not read what it is told keeps nothing running.
+        () = async { ended.clone().await; sleep(FAREWELL).await } => None,
+    };
+    if ended.peek().is_some() {
+        // What can't be resumed ends with its streams.
+        if resumable {
+            let _ = timeout(FAREWELL, signals.steer(Steer::HangUp)).await;
+        }
+        return sent.is_some_and(|sent| sent.is_ok());
+    }
+    match sent {
+        Some(Ok(())) => {
+            if resumable {
                 // The client says when it has the end, which the agent keeps for it until then.
                 let _ = timeout(FAREWELL, input).await;
             }
-            sent.is_ok()
+            true
         }
+        Some(Err(_)) | None => false,
     }
+}
+
+/// What ends because the client's token did.
+fn forbidden(error: ApiError) -> ExecEnd {
+    ExecEnd::Refused { reason: RefusalKind::Forbidden, message: error.message }
 }
 
 /// How a client is told of an end. What can be resumed has not ended because nobody answers now.
@@ -256,14 +285,14 @@ impl Output {
 /// Sends what the process writes, and last how it ended. An error means that the client is gone.
 async fn output<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
-    stdout: BoxReader,
-    stderr: BoxReader,
+    (stdout, stderr): (BoxReader, BoxReader),
     control: &mut Control,
     credit: &Credit,
     resumable: bool,
+    ended: &Ended,
 ) -> Result<(), FramesError> {
     let (mut stdout, mut stderr) = (Output::new(stdout), Output::new(stderr));
-    let (mut end, mut taken) = (None, control.taken());
+    let (mut end, mut taken, mut over) = (None, control.taken(), ended.clone());
     loop {
         if let Some(end) = verdict(&end, &stdout, &stderr) {
             return writer.write_to_client(&ending(end, resumable)).await;
@@ -277,6 +306,7 @@ async fn output<W: AsyncWrite + Unpin>(
                 writer.write_to_client(&ToClient::Taken(bytes)).await?;
             }
             ended = control.end(), if end.is_none() => end = Some(ended),
+            error = &mut over => return writer.write_to_client(&ToClient::Exit(forbidden(error))).await,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         access::{AddAccess, Role, Verb},
         frames::ToClient,
         jobs::{AskedBy, JobQuery, SubmitJob},
+        logs::LogQuery,
     },
     controller::{
         Limits,
@@ -227,4 +228,23 @@ async fn a_client_that_asks_too_often_waits_and_others_do_not() {
         api.client.status().await.expect("answered");
     }
     assert_eq!(limited(&world, "token"), before, "neither it nor the controller's own token had to wait");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_job_or_follows_its_log_hears_at_once_that_the_token_was_revoked() {
+    let site = Site::new();
+    let mut world = site.controller().await.expect("started");
+    let api = world.serve(&site).await;
+    let ci = client(&api, wish("ci", Role::Operator)).await;
+    let id = ci.submit(&job(None, "")).await.expect("submitted").id.to_string();
+    let mut log = ci.job_log(&id, &LogQuery { follow: true, ..LogQuery::default() }).await.expect("opened");
+    let waiting = ci.wait_for_job(&id, Duration::from_secs(60));
+    let revoking = async { api.client.revoke_access(&name("ci")).await.expect("revoked") };
+    let (waited, _) = soon(async { tokio::join!(waiting, revoking) }).await;
+    assert_eq!(code(waited), Code::Unauthorized);
+    let error = soon(log.next()).await.expect_err("it ends early");
+    assert!(error.may_pass(), "it is asked for the rest: {error}");
+    let rest = ci.job_log(&id, &LogQuery { follow: true, ..LogQuery::default() }).await;
+    assert_eq!(code(rest), Code::Unauthorized);
+    api.client.job(&id).await.expect("the job is the installation's, and goes on");
 }
