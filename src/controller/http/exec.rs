@@ -27,7 +27,7 @@ use super::{
     Place,
     access::from,
     routes::Failure,
-    stdin::{Credit, Early, input},
+    stdin::{Credit, Early, gone, input},
 };
 use crate::{
     api::{
@@ -223,7 +223,12 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             }
             true
         }
-        Some(Err(_)) | None => false,
+        Some(Err(error)) => {
+            // Whoever reads from the client may hear of it later, or never.
+            gone(Some(error), &signals, resumable).await;
+            false
+        }
+        None => false,
     }
 }
 
@@ -339,4 +344,81 @@ fn verdict(end: &Option<ExecEnd>, stdout: &Output, stderr: &Output) -> Option<Ex
         }
     }
     Some(end.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use tokio::{
+        io::{AsyncWriteExt, DuplexStream, ReadBuf},
+        sync::watch,
+    };
+
+    use super::*;
+    use crate::{
+        api::exec::Resumable,
+        controller::testing::{Site, name, soon},
+        id::ExecId,
+        protocol::exec::Event,
+    };
+
+    /// A connection to a client that is gone, which only who writes has noticed yet.
+    struct HalfGone {
+        inner: DuplexStream,
+        gone: watch::Receiver<bool>,
+    }
+
+    impl AsyncRead for HalfGone {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for HalfGone {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            if *self.gone.borrow() {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            Pin::new(&mut self.inner).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_hears_of_a_client_that_is_gone_also_from_who_wrote_to_it() {
+        let site = Site::new();
+        let world = site.controller().await.expect("started");
+        let mut agent = world.agent("a").await;
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (gone, is_gone) = watch::channel(false);
+        let mut request = ExecRequest::new(name("a"), ["cat"]);
+        request.resume = Some(Resumable { id: ExecId::random(), patience_ms: 60_000 });
+        let (read, write) = tokio::io::split(theirs);
+        let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+        writer.write_to_controller(&ToController::Start(request)).await.expect("asked");
+        let handle = world.handle.clone();
+        let serving = tokio::spawn(async move {
+            let client = Client { caller: Caller::Root, from: None };
+            serve(&handle, &client, HalfGone { inner: ours, gone: is_gone }).await;
+        });
+        let mut process = agent.exec().await;
+        process.tell(Event::Started { pid: 7 }).await;
+        assert_eq!(soon(reader.next_from_controller()).await.expect("a frame"), Some(ToClient::Started(7)));
+        gone.send_replace(true);
+        process.stdout.as_mut().expect("open").write_all(b"the last words").await.expect("written");
+        // Limits may come before it.
+        while process.steered().await != Steer::Disconnected {}
+        soon(serving).await.expect("served");
+    }
 }
