@@ -24,6 +24,7 @@ pub mod http;
 mod jobs;
 mod limiter;
 mod metrics;
+mod needs;
 mod next_key;
 pub mod outage;
 pub mod peer;
@@ -267,6 +268,7 @@ where
         unauthorized: AtomicU64::new(0),
         limiter: Limiter::new(config.limits),
         rotating: Default::default(),
+        provisioning: Default::default(),
     });
     look(handle.shared());
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));

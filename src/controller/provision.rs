@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    api::agents::KafkaLogin,
     id::AgentName,
     kafka::{
         Admin, Error, Offered, Prefix, ScramMechanism,
@@ -32,6 +33,13 @@ pub struct Login {
     pub password: Secret<String>,
 }
 
+impl Login {
+    /// As the API tells it.
+    pub(super) fn told(self) -> KafkaLogin {
+        KafkaLogin { mechanism: MECHANISM.to_string(), username: self.user, password: self.password.expose().clone() }
+    }
+}
+
 /// What came of making what an agent needs.
 #[derive(Debug, Clone, Default)]
 pub struct Made {
@@ -45,6 +53,9 @@ pub struct Made {
 pub trait Provision: Send + Sync + 'static {
     /// Makes it. An error is a cluster that could not be asked, or a topic that could not be made.
     fn make<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<Made, Error>>;
+
+    /// Makes the agent's login and rights anew, where it has some of its own.
+    fn let_in<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<Made, Error>>;
 
     /// Takes the agent's login and rights away.
     fn bar<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<(), Error>>;
@@ -84,7 +95,19 @@ impl OnCluster {
             let left = needs.topic.is_some().then(|| needs.commands(&self.admin.bootstrap()));
             return Ok(Made { login: None, left });
         }
-        match self.user(&needs).await {
+        self.give(&needs).await
+    }
+
+    async fn let_in(&self, agent: &AgentName, layout: Layout) -> Result<Made, Error> {
+        if !self.users {
+            return Ok(Made::default());
+        }
+        self.give(&self.needs(agent, layout).await?).await
+    }
+
+    /// Makes a user with its rights, or says what somebody has to do who may.
+    async fn give(&self, needs: &AgentNeeds) -> Result<Made, Error> {
+        match self.user(needs).await {
             Ok(login) => Ok(Made { login: Some(login), left: None }),
             Err(error @ Error::Authorization { .. }) => {
                 let commands = needs.commands(&self.admin.bootstrap());
@@ -145,6 +168,10 @@ impl OnCluster {
 impl Provision for OnCluster {
     fn make<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<Made, Error>> {
         Box::pin(self.make(agent, layout))
+    }
+
+    fn let_in<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<Made, Error>> {
+        Box::pin(self.let_in(agent, layout))
     }
 
     fn bar<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<(), Error>> {

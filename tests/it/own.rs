@@ -18,12 +18,16 @@ use crate::{
 /// An installation whose controller gives agents what they need.
 fn start(test: &str) -> Rig {
     let rig = Rig::prepare(test, 2);
+    rig.launch_controller(controller(&rig));
+    rig
+}
+
+fn controller(rig: &Rig) -> Command {
     let listen = format!("127.0.0.1:{}", rig.port);
     let mut command =
         rig.bare(&["controller", "run", "--listen", &listen, "--provision-kafka", "--layout", "per-agent"]);
     command.arg("--data").arg(rig.path("controller"));
-    rig.launch_controller(rig.kafka(command, user::ADMIN));
-    rig
+    rig.kafka(command, user::ADMIN)
 }
 
 /// An agent that is told nothing but where the brokers are, whom to trust, and its file.
@@ -74,6 +78,38 @@ async fn rights(cluster: &KafkaCluster, topic: &str) -> (bool, bool) {
     (read, allowed(written))
 }
 
+fn wait_refused(rig: &Rig, process: &mut Process, log: &str) {
+    let status = wait::until("it ends", PATIENCE, || process.ended().ok_or_else(|| "it runs".to_owned()));
+    assert_eq!(status.code(), Some(77), "{}", rig.log(log));
+}
+
+fn wait_login_gone(rig: &Rig, file: &Path) {
+    wait::until("its login is gone", PATIENCE, || match rig.block_on(cluster(rig, file).check()) {
+        Err(Error::Login { .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn a_revoked_agent_that_is_rotated_gets_a_login_that_is_good_again() {
+    let rig = start("own-again");
+    // Users are the cluster's: no other test has an agent of this name.
+    let file = rig.path("anew.credential");
+    rig.run(&["agents", "add", "anew", "--out", file.to_str().unwrap()]).ok();
+    let mut process: Process = rig.process(agent(&rig, "anew", &file), "anew.log");
+    rig.wait_online("anew", &mut process);
+    rig.run(&["agents", "revoke", "anew"]).ok();
+    wait_refused(&rig, &mut process, "anew.log");
+    wait_login_gone(&rig, &file);
+    let again = rig.path("again.credential");
+    rig.run(&["agents", "rotate", "anew", "--out", again.to_str().unwrap()]).ok();
+    assert_eq!(value(&again, "sasl-username"), value(&file, "sasl-username"));
+    assert_ne!(value(&again, "sasl-password"), value(&file, "sasl-password"));
+    let mut process: Process = rig.process(agent(&rig, "anew", &again), "again.log");
+    rig.wait_online("anew", &mut process);
+    assert_eq!(rig.run(&["exec", "anew", "--", "echo", "back"]).ok().text(), "back\n");
+}
+
 #[test]
 fn one_file_starts_an_agent_and_lets_it_reach_its_own_topic_alone() {
     let rig = start("own");
@@ -111,12 +147,8 @@ fn one_file_starts_an_agent_and_lets_it_reach_its_own_topic_alone() {
     }
 
     rig.run(&["agents", "rm", "solo"]).ok();
-    let status = wait::until("it ends", PATIENCE, || process.ended().ok_or_else(|| "it runs".to_owned()));
-    assert_eq!(status.code(), Some(77), "{}", rig.log("solo.log"));
-    wait::until("its login is gone", PATIENCE, || match rig.block_on(cluster(&rig, &file).check()) {
-        Err(Error::Login { .. }) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    wait_refused(&rig, &mut process, "solo.log");
+    wait_login_gone(&rig, &file);
     let again = run(agent(&rig, "solo", &file), &[]).code(77);
     assert!(again.stderr.contains("rk-agent-solo"), "{}", again.stderr);
 }
