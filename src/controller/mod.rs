@@ -281,13 +281,14 @@ where
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
     };
     let time = tokio::spawn(async move { jobs.keep_time().await });
-    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, ends, time, next_key] })
+    let sweeping = tokio::spawn(handle.clone().sweep());
+    Ok(Controller { handle, tasks: [admission, attention, shortening, decisions, ends, time, next_key, sweeping] })
 }
 
 /// A controller that serves agents.
 pub struct Controller {
     handle: Handle,
-    tasks: [tokio::task::JoinHandle<()>; 7],
+    tasks: [tokio::task::JoinHandle<()>; 8],
 }
 
 impl Controller {

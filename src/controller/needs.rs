@@ -21,6 +21,10 @@ use crate::{
 const TOLD: Duration = Duration::from_secs(3);
 /// How long the topic of an agent that was removed is kept.
 const GRACE: Duration = Duration::from_secs(60);
+/// In so long agents that were told nothing come back to a controller that has just started, twice over.
+const BACK: Duration = Duration::from_secs(15);
+/// How long until a cluster that is away is asked again.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How often is looked whether somebody else is done with an agent.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -69,13 +73,42 @@ impl Handle {
         });
     }
 
+    /// Takes away what agents left that were removed or revoked when no controller was there to do it. Only what the journal knows to
+    /// be theirs: what it never knew, or forgot, is left to `rk topics plan`.
+    pub(super) async fn sweep(self) {
+        let shared = self.shared();
+        let Some(provision) = shared.provision.clone() else { return };
+        // Agents that come back now are told first.
+        sleep(TOLD).await;
+        let found = loop {
+            match provision.found().await {
+                Ok(found) => break found,
+                Err(error) if error.is_transient() => sleep(AGAIN).await,
+                Err(error) => {
+                    let cure = "`rk topics plan` finds it";
+                    return tracing::warn!(%error, "what removed agents left in Kafka was not looked for; {cure}");
+                }
+            }
+        };
+        let is_gone = |name: &AgentName| shared.directory.ask(|r| r.is_removed(name) || r.is_revoked(name));
+        let gone: Vec<AgentName> = found.into_iter().filter(is_gone).collect();
+        for name in &gone {
+            tracing::info!(agent = %name, "taking away what it left in Kafka");
+            self.bar(&*provision, name).await;
+        }
+        sleep(BACK).await;
+        for name in &gone {
+            self.clear(&*provision, name).await;
+        }
+    }
+
     /// Takes login and rights away from an agent that may not come.
     async fn bar(&self, provision: &dyn Provision, name: &AgentName) {
         let shared = self.shared();
         let _turn = Turn::wait(&shared.provisioning, name).await;
         let (here, layout) = shared.directory.ask(|r| (r.contains(name) && !r.is_revoked(name), r.layout(name)));
         if !here && let Err(error) = provision.bar(name, layout).await {
-            tracing::warn!(agent = %name, %error, "its login in Kafka was not taken away; do it by hand");
+            tracing::warn!(agent = %name, %error, "its login in Kafka was not taken away; the controller's next start tries again");
         }
     }
 
@@ -83,8 +116,8 @@ impl Handle {
     async fn clear(&self, provision: &dyn Provision, name: &AgentName) {
         let shared = self.shared();
         let _turn = Turn::wait(&shared.provisioning, name).await;
-        let (here, layout) = shared.directory.ask(|r| (r.contains(name), r.layout(name)));
-        if !here
+        let (removed, layout) = shared.directory.ask(|r| (r.is_removed(name), r.layout(name)));
+        if removed
             && layout == Layout::PerAgent
             && let Err(error) = provision.clear(name).await
         {

@@ -1,6 +1,6 @@
 //! What agents need in Kafka: topics of their own, and, where the controller may, users and rights of their own.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
@@ -11,7 +11,7 @@ use crate::{
     id::AgentName,
     kafka::{
         Admin, Error, Offered, Prefix, ScramMechanism,
-        topics::{AgentNeeds, Difference},
+        topics::{AgentNeeds, Difference, agent_of_user, principal_of},
     },
     layout::Layout,
     secret::{self, Secret},
@@ -59,6 +59,9 @@ pub trait Provision: Send + Sync + 'static {
 
     /// Takes the agent's login and rights away.
     fn bar<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// The agents for which something is there that was made for them.
+    fn found(&self) -> BoxFuture<'_, Result<BTreeSet<AgentName>, Error>>;
 
     /// Deletes the agent's topic.
     fn clear<'a>(&'a self, agent: &'a AgentName) -> BoxFuture<'a, Result<(), Error>>;
@@ -148,9 +151,27 @@ impl OnCluster {
             return Ok(());
         }
         let needs = self.needs(agent, layout).await?;
-        self.admin.delete_scram_user(&needs.user, MECHANISM).await?;
+        let rules = self.admin.topic_acls(Some(&principal_of(&needs.user))).await?.present().unwrap_or_default();
+        if rules.iter().all(|rule| rule.name.starts_with(&self.prefix.start())) {
+            self.admin.delete_scram_user(&needs.user, MECHANISM).await?;
+        } else {
+            tracing::warn!(%agent, "its Kafka user has rights beside this installation's, and stays");
+        }
+        // Last: as long as they are there it is known that there is something to take away.
         self.admin.delete_acls(&needs.acls.iter().collect::<Vec<_>>()).await?;
         Ok(())
+    }
+
+    async fn found(&self) -> Result<BTreeSet<AgentName>, Error> {
+        let topics = self.admin.topics_below(&self.prefix.start()).await?;
+        let mut found: BTreeSet<AgentName> =
+            topics.iter().filter_map(|topic| self.prefix.agent_of(&topic.name)).collect();
+        if self.users {
+            let rules = self.admin.topic_acls(None).await?.present().unwrap_or_default();
+            let ours = rules.iter().filter(|rule| rule.name.starts_with(&self.prefix.start()));
+            found.extend(ours.filter_map(|rule| agent_of_user(&rule.principal)));
+        }
+        Ok(found)
     }
 
     async fn clear(&self, agent: &AgentName) -> Result<(), Error> {
@@ -176,6 +197,10 @@ impl Provision for OnCluster {
 
     fn bar<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.bar(agent, layout))
+    }
+
+    fn found(&self) -> BoxFuture<'_, Result<BTreeSet<AgentName>, Error>> {
+        Box::pin(self.found())
     }
 
     fn clear<'a>(&'a self, agent: &'a AgentName) -> BoxFuture<'a, Result<(), Error>> {

@@ -58,6 +58,11 @@ fn cluster(rig: &Rig, file: &Path) -> KafkaCluster {
     KafkaCluster::new(config).unwrap()
 }
 
+fn as_admin(rig: &Rig) -> Config {
+    let brokers = rig.cluster.bootstrap().split(',').map(str::to_owned).collect();
+    user::ADMIN.kafka(Mechanism::ScramSha512, brokers, &rig.cluster.ca())
+}
+
 fn allowed<T: std::fmt::Debug>(result: Result<T, Error>) -> bool {
     match result {
         Ok(_) => true,
@@ -108,6 +113,44 @@ fn a_revoked_agent_that_is_rotated_gets_a_login_that_is_good_again() {
     let mut process: Process = rig.process(agent(&rig, "anew", &again), "again.log");
     rig.wait_online("anew", &mut process);
     assert_eq!(rig.run(&["exec", "anew", "--", "echo", "back"]).ok().text(), "back\n");
+}
+
+#[test]
+fn what_an_agent_left_goes_also_if_the_controller_dies_before_it_is_cleared_away() {
+    let rig = start("own-left");
+    let files = ["gone", "barred", "stays"].map(|name| {
+        let file = rig.path(&format!("{name}.credential"));
+        rig.run(&["agents", "add", name, "--out", file.to_str().unwrap()]).ok();
+        file
+    });
+    // What has a name like that and was never an agent here is somebody else's.
+    let foreign = format!("{}.agent.foreign.down", rig.prefix);
+    rig.cluster.admin().create_topic(&foreign, 2, 1).unwrap();
+    rig.run(&["agents", "revoke", "barred"]).ok();
+    rig.run(&["agents", "rm", "gone"]).ok();
+    rig.kill_controller();
+    for file in &files {
+        rig.block_on(cluster(&rig, file).check()).expect("nothing was taken away yet");
+    }
+    rig.launch_controller(controller(&rig));
+    for file in &files[..2] {
+        wait_login_gone(&rig, file);
+    }
+    let admin = KafkaCluster::new(as_admin(&rig)).unwrap().admin();
+    let names = || -> Vec<String> {
+        let topics = rig.block_on(admin.topics_below(&format!("{}.agent.", rig.prefix))).unwrap();
+        topics.into_iter().map(|topic| topic.name).collect()
+    };
+    let left = ["barred", "foreign", "stays"].map(|name| format!("{}.agent.{name}.down", rig.prefix));
+    wait::until("its topic is gone, and no other", PATIENCE, || {
+        let names = names();
+        if names == left { Ok(()) } else { Err(format!("{names:?}")) }
+    });
+    for (name, rules) in [("gone", false), ("barred", false), ("stays", true)] {
+        let found = rig.block_on(admin.topic_acls(Some(&format!("User:rk-agent-{name}")))).unwrap();
+        assert_eq!(!found.present().expect("rules are kept").is_empty(), rules, "{name}");
+    }
+    rig.block_on(cluster(&rig, &files[2]).check()).expect("who is an agent keeps what it has");
 }
 
 #[test]
