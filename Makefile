@@ -154,9 +154,7 @@ bench: .kafka ## what the way through Kafka costs with us, beside without; BROKE
 
 .PHONY: certs
 certs: rk ## a CA and certificates for localhost in certs/, to try things with; those that are there stay
-	@test -e certs/ca.pem || $(RK) certs init --out certs
-	@test -e certs/server.pem || $(RK) certs broker server --san localhost,127.0.0.1,::1 --out certs
-	@test -e certs/client.pem || $(RK) certs client client --out certs
+	@RK=$(RK) sh certs/make.sh -d certs -b server=localhost,127.0.0.1,::1 -c client
 
 # ---- all of it --------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ pub mod job;
 pub mod layout;
 #[cfg(feature = "health")]
 pub mod metrics;
-#[cfg(any(feature = "agent", feature = "controller", feature = "cli"))]
+#[cfg(any(feature = "agent", feature = "broker", feature = "controller", feature = "cli"))]
 pub mod private_file;
 pub mod secret;
 pub mod selector;

@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "src/controller/feed/event",
     "src/controller/feed/presence",
     "src/controller/feed/queue",
+    "src/controller/rates",
     "src/controller/registry",
     "src/controller/scheduler",
     "src/kafka/acl",

@@ -97,15 +97,22 @@ pub struct Unknown {
     known: String,
 }
 
+impl Unknown {
+    /// The one of `all` that is called `text`.
+    fn or_find<T: Copy>(what: &'static str, text: &str, all: &[T], word: fn(T) -> &'static str) -> Result<T, Self> {
+        all.iter().copied().find(|one| word(*one) == text).ok_or_else(|| Self {
+            what,
+            text: text.chars().take(40).collect(),
+            known: all.iter().copied().map(word).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
 impl std::str::FromStr for Role {
     type Err = Unknown;
 
     fn from_str(text: &str) -> Result<Self, Unknown> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| Unknown {
-            what: "role",
-            text: text.chars().take(40).collect(),
-            known: Self::ALL.map(Self::as_str).join(", "),
-        })
+        Unknown::or_find("role", text, &Self::ALL, Self::as_str)
     }
 }
 
@@ -113,11 +120,7 @@ impl std::str::FromStr for Verb {
     type Err = Unknown;
 
     fn from_str(text: &str) -> Result<Self, Unknown> {
-        Self::ALL.into_iter().find(|verb| verb.as_str() == text).ok_or_else(|| Unknown {
-            what: "verb",
-            text: text.chars().take(40).collect(),
-            known: Self::ALL.map(Self::as_str).join(", "),
-        })
+        Unknown::or_find("verb", text, &Self::ALL, Self::as_str)
     }
 }
 

@@ -135,15 +135,7 @@ pub struct AddedAgent {
 impl AddedAgent {
     /// What goes into the agent's credential file: the credential, and under it what else differs from the defaults.
     pub fn pass(&self) -> String {
-        let mut text = pass(&self.credential, self.layout);
-        let Some(login) = &self.kafka else { return text };
-        let mut line = |key: &str, value: &str| text.push_str(&format!("{key}: {value}\n"));
-        line("prefix", &self.prefix);
-        line("partitions", &self.partitions.to_string());
-        line("sasl-mechanism", &login.mechanism);
-        line("sasl-username", &login.username);
-        line("sasl-password", &login.password);
-        text
+        pass(&self.credential, self.layout, self.kafka.as_ref(), (&self.prefix, self.partitions))
     }
 }
 
@@ -153,12 +145,22 @@ impl std::fmt::Debug for AddedAgent {
     }
 }
 
-/// A credential, and under it where its agent is written to, if that is not the default.
-pub(super) fn pass(credential: &str, layout: Layout) -> String {
-    match layout == Layout::default() {
-        true => format!("{credential}\n"),
-        false => format!("{credential}\nlayout: {layout}\n"),
+/// A credential, and under it where its agent is written to, if that is not the default, and how it logs in, if it has a login of
+/// its own. `place` are the topics' prefix and their partitions.
+pub(super) fn pass(credential: &str, layout: Layout, login: Option<&KafkaLogin>, place: (&str, u32)) -> String {
+    let mut text = format!("{credential}\n");
+    let mut line = |key: &str, value: &str| text.push_str(&format!("{key}: {value}\n"));
+    if layout != Layout::default() {
+        line("layout", layout.as_str());
     }
+    if let Some(login) = login {
+        line("prefix", place.0);
+        line("partitions", &place.1.to_string());
+        line("sasl-mechanism", &login.mechanism);
+        line("sasl-username", &login.username);
+        line("sasl-password", &login.password);
+    }
+    text
 }
 
 /// The answer to `DELETE /v1/agents/{name}`.

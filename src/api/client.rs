@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -270,7 +270,20 @@ impl Client {
         serde_json::to_vec(value).map(Bytes::from).map_err(|e| self.protocol(e))
     }
 
+    /// Sends a request, and again when it came too often: nothing was done with it. An answer that would come too late is the one that says so.
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            let response = self.send_once(request.clone()).await?;
+            let again = retry::retry_after(&response).map(|after| Instant::now() + after);
+            match again.filter(|again| *again < until) {
+                Some(again) => sleep_until(again).await,
+                None => return Ok(response),
+            }
+        }
+    }
+
+    async fn send_once(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let stream = self.within(CONNECT_TIMEOUT, self.connect()).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         // Ends with the connection: when the answer was read, or when an upgraded stream took it over.

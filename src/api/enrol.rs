@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::agents::{KafkaLogin, pass};
 use crate::{id::AgentName, layout::Layout, selector::Labels};
 
 /// The most agents that one token may enrol.
@@ -139,13 +140,26 @@ pub struct RotatedAgent {
     /// Where it is written to.
     #[serde(default)]
     pub layout: Layout,
+    /// The topics' prefix.
+    #[serde(default)]
+    pub prefix: String,
+    /// The number of partitions.
+    #[serde(default)]
+    pub partitions: u32,
+    /// Its new Kafka login, if the one that it had was taken away when it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaLogin>,
+    /// What somebody still has to do in Kafka who may: commands of Kafka's own tools, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands: Option<String>,
 }
 
 impl RotatedAgent {
-    /// What goes into the agent's credential file. A login that stood under the old credential stays good, and is not known
-    /// here.
+    /// What goes into the agent's credential file. A login that stood under the old credential of an agent that was not revoked
+    /// stays good, and is not known here.
     pub fn pass(&self) -> Option<String> {
-        self.credential.as_ref().map(|credential| super::agents::pass(credential, self.layout))
+        let place = (self.prefix.as_str(), self.partitions);
+        self.credential.as_ref().map(|credential| pass(credential, self.layout, self.kafka.as_ref(), place))
     }
 }
 

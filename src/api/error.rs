@@ -44,6 +44,8 @@ pub enum Code {
     Superseded,
     /// Too many requests at once. HTTP 503.
     Busy,
+    /// Too many requests in a time; `Retry-After` says when to ask again. HTTP 429.
+    TooOften,
     /// The controller could not, for a reason of its own. HTTP 500.
     Internal,
     /// A kind that this program does not know.
@@ -70,6 +72,7 @@ impl Code {
             Self::AgentExists | Self::Exists => 409,
             Self::AgentOffline | Self::KafkaUnreachable | Self::Superseded | Self::Busy => 503,
             Self::NoAnswer => 504,
+            Self::TooOften => 429,
             Self::AgentFailed => 502,
             Self::Internal | Self::Other => 500,
         }
@@ -82,7 +85,7 @@ impl Code {
                 64
             }
             Self::Unauthorized | Self::Forbidden => 77,
-            Self::Busy | Self::Superseded => 75,
+            Self::Busy | Self::TooOften | Self::Superseded => 75,
             Self::AgentOffline | Self::NoAnswer | Self::AgentFailed | Self::KafkaUnreachable => 69,
             Self::Internal | Self::Other => 69,
         }
@@ -91,7 +94,12 @@ impl Code {
     /// Whether the same request may succeed later although nobody changes anything.
     pub fn may_pass(self) -> bool {
         match self {
-            Self::KafkaUnreachable | Self::Superseded | Self::Busy | Self::NoAnswer | Self::AgentOffline => true,
+            Self::KafkaUnreachable
+            | Self::Superseded
+            | Self::Busy
+            | Self::TooOften
+            | Self::NoAnswer
+            | Self::AgentOffline => true,
             Self::Unauthorized
             | Self::Forbidden
             | Self::Exists

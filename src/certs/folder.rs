@@ -14,7 +14,10 @@ use super::{
     authority::{Authority, Use},
     facts::read_pem,
 };
-use crate::secret::Secret;
+use crate::{
+    private_file::{self, PrivateFileError},
+    secret::Secret,
+};
 
 /// The name of the authority's files.
 const CA: &str = "ca";
@@ -36,6 +39,9 @@ pub enum CertsError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// A key is not its owner's alone.
+    #[error(transparent)]
+    Key(#[from] PrivateFileError),
     /// A file is there.
     #[error("{path} is there, and stays as it is; renew it with --renew", path = .0.display())]
     Exists(PathBuf),
@@ -156,7 +162,7 @@ impl Folder {
             return Err(CertsError::NoAuthority(self.0.clone()));
         }
         let certificate = read(&ca.certificate)?;
-        let authority = Authority::load(&certificate, &Secret::new(read(&ca.key)?))?;
+        let authority = Authority::load(&certificate, &read_key(&ca.key)?)?;
         let limit = described(&ca.certificate, &certificate)?.validity;
         if limit.days_left(now) < 1 {
             return Err(CertsError::Ended(limit.state(now)));
@@ -193,7 +199,7 @@ fn existing(files: &Files, renew: Renew) -> Result<Option<Certificate>, CertsErr
 
 fn key(files: &Files, renew: Renew) -> Result<KeyPair, CertsError> {
     Ok(match renew {
-        Renew::SameKey => KeyPair::from_pem(&read(&files.key)?)?,
+        Renew::SameKey => KeyPair::from_pem(read_key(&files.key)?.expose())?,
         Renew::Never | Renew::NewKey => KeyPair::generate()?,
     })
 }
@@ -222,6 +228,13 @@ fn described(path: &Path, pem: &str) -> Result<Certificate, CertsError> {
 
 fn read(path: &Path) -> Result<String, CertsError> {
     std::fs::read_to_string(path).map_err(|source| CertsError::File { path: path.to_owned(), source })
+}
+
+/// Reads a key. One that others can read is theirs as well: it is told, and not used.
+fn read_key(path: &Path) -> Result<Secret<String>, CertsError> {
+    let pem = private_file::read(path)?;
+    // What is no text is no PEM either, and is told as that.
+    Ok(Secret::new(String::from_utf8_lossy(&pem).into_owned()))
 }
 
 /// Where the files of a server are.

@@ -9,6 +9,7 @@ use super::{Failure, failure, output, output::Format};
 use crate::{
     certs::{self, CertsError, Folder, Made, Renew, State},
     clock,
+    private_file::PrivateFileError,
 };
 
 /// Make and show certificates: PEM files of a small CA of your own.
@@ -179,7 +180,10 @@ fn now() -> i64 {
 impl From<CertsError> for Failure {
     fn from(e: CertsError) -> Self {
         let code = match e {
-            CertsError::Ended(_) => failure::REFUSED,
+            CertsError::Ended(_)
+            | CertsError::Key(PrivateFileError::OpenToOthers { .. } | PrivateFileError::Owner { .. }) => {
+                failure::REFUSED
+            }
             _ => failure::USAGE,
         };
         Self::new(code, format!("{e}; `rk certs --help` shows what it takes"))

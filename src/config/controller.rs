@@ -10,7 +10,7 @@ use rustls::{
 use super::{Error, Settings, keys};
 use crate::{
     certs::{self, Validity},
-    controller::{Config, scheduler},
+    controller::{Config, Limits, scheduler},
     kafka::topics::Manage,
 };
 
@@ -31,11 +31,22 @@ impl Settings {
             wait_for_kafka: self.duration(&keys::WAIT_FOR_KAFKA)?.unwrap_or(default.wait_for_kafka),
             tls: self.api_tls()?,
             accept_rollback: self.switch(&keys::ACCEPT_ROLLBACK)?,
+            limits: self.limits()?,
             jobs,
             layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
             certificates: self.certificates(),
             events: self.switch(&keys::EVENTS)?,
             ..default
+        })
+    }
+
+    /// How often the API may be asked.
+    fn limits(&self) -> Result<Limits, Error> {
+        let usual = Limits::default();
+        Ok(Limits {
+            token: self.number(&keys::TOKEN_RATE)?.unwrap_or(usual.token),
+            address: self.number(&keys::FAILURE_RATE)?.unwrap_or(usual.address),
+            loopback: self.switch(&keys::LIMIT_LOOPBACK)?,
         })
     }
 

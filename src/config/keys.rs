@@ -237,6 +237,15 @@ keys! {
     KEEP_JOBS_FOR = controller("keep-jobs-for", "DURATION").help("How long ended jobs are remembered [default: 30 days]");
     /// How many ended jobs are remembered.
     KEEP_JOBS = controller("keep-jobs", "N").help("How many ended jobs are remembered at most [default: 10000]");
+    /// How often one token is used.
+    TOKEN_RATE = controller("token-rate", "N")
+        .help("Requests a second with one token, but the controller's own; 10 times as many at once, 0 for no limit [default: 200]");
+    /// How often somebody guesses.
+    FAILURE_RATE = controller("failure-rate", "N")
+        .help("Requests a minute from one address that have no good token; 0 for no limit [default: 30]");
+    /// Whether this machine's users are limited too.
+    LIMIT_LOOPBACK = controller("limit-loopback", "").switch()
+        .help("Hold addresses of this machine to --failure-rate too, where no proxy stands in front");
     /// What the controller does about its topics.
     TOPICS_MANAGE = controller("topics-manage", "MODE")
         .help("auto makes topics that are missing, plan-only refuses to start without them, off does not look [default: auto]");

@@ -9,6 +9,8 @@ use super::{
     Handle, call,
     directory::Directory,
     event::{self, Event},
+    needs::Turn,
+    provision::Login,
     store::{Store, unknown_agent},
 };
 use crate::{
@@ -163,7 +165,10 @@ impl Handle {
             return Err(ApiError::new(Code::Invalid, "the overlap is above a year; use less"));
         }
         let shared = self.shared();
-        let _turn = Turn::take(self, name)?;
+        // Of two at once the agent might take the one that lost.
+        let _turn = Turn::take(&shared.rotating, name).ok_or_else(|| {
+            ApiError::new(Code::Busy, format!("agent {name} is being given a new secret already; try again"))
+        })?;
         let current = shared.directory.ask(|registry| registry.secrets(0, name)).filter(|_| self.agent(name).is_ok());
         let current = current.ok_or_else(|| unknown_agent(name))?;
         let revoked = shared.directory.ask(|registry| registry.is_revoked(name));
@@ -175,7 +180,18 @@ impl Handle {
         let kept = (lives_ms > 0 && !revoked).then(|| (old, clock::unix_ms() + lives_ms));
         let credential = Credential::generate(name.clone(), shared.fingerprint);
         let secret = credential.secret_hash();
-        shared.store.commit(Event::AgentRotated { name: name.clone(), secret, kept }).await?;
+        // What it had in Kafka was taken away with its right to come.
+        let (made, turn) = match revoked {
+            true => self.let_in_again(name).await.map(|(made, turn)| (made, Some(turn)))?,
+            false => Default::default(),
+        };
+        if let Err(error) = shared.store.commit(Event::AgentRotated { name: name.clone(), secret, kept }).await {
+            if revoked {
+                self.retire(name.clone(), false);
+            }
+            return Err(error);
+        }
+        drop(turn);
         let taken = match &peer {
             None => Taken::Offline,
             Some(peer) => {
@@ -197,7 +213,17 @@ impl Handle {
         tracing::info!(agent = %name, ?taken, "got a new secret");
         let credential = (request.show || taken != Taken::Yes).then(|| credential.to_text());
         let layout = shared.directory.ask(|registry| registry.layout(name));
-        Ok(RotatedAgent { name: name.clone(), taken, old_until_ms, credential, layout })
+        Ok(RotatedAgent {
+            name: name.clone(),
+            taken,
+            old_until_ms,
+            credential,
+            layout,
+            prefix: shared.link.prefix.to_string(),
+            partitions: shared.link.partitions,
+            kafka: made.login.map(Login::told),
+            commands: made.left,
+        })
     }
 
     /// Revokes an agent: its session ends, and it is not let in before it gets a new secret.
@@ -247,23 +273,5 @@ fn view(now_ms: u64, id: TokenId, token: &event::Token) -> Token {
         expires_in_ms: token.expires_ms.saturating_sub(now_ms),
         labels: token.labels.clone(),
         name_prefix: token.name_prefix.clone(),
-    }
-}
-
-/// The right to give one agent a new secret; given back when dropped. Of two at once the agent might take the one that lost.
-struct Turn<'a>(&'a Handle, &'a AgentName);
-
-impl<'a> Turn<'a> {
-    fn take(handle: &'a Handle, name: &'a AgentName) -> Result<Self, ApiError> {
-        if handle.shared().rotating.lock().expect("no holder panics").insert(name.clone()) {
-            return Ok(Self(handle, name));
-        }
-        Err(ApiError::new(Code::Busy, format!("agent {name} is being given a new secret already; try again")))
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.shared().rotating.lock().expect("no holder panics").remove(self.1);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{access::Tokens, directory::Directory, event::Event, jobs::Jobs};
 
@@ -14,12 +15,14 @@ pub struct Folded {
     /// Jobs.
     pub jobs: Arc<Jobs>,
     tokens: Arc<RwLock<Tokens>>,
+    /// Changes with the tokens.
+    turned: watch::Sender<()>,
 }
 
 impl Folded {
     /// Without anything yet.
     pub fn new(directory: Arc<Directory>, jobs: Arc<Jobs>) -> Self {
-        Self { directory, jobs, tokens: Arc::default() }
+        Self { directory, jobs, tokens: Arc::default(), turned: watch::Sender::new(()) }
     }
 
     /// The API's tokens.
@@ -27,10 +30,18 @@ impl Folded {
         self.tokens.read().expect("no holder panics")
     }
 
+    /// Hears of each change of the tokens.
+    pub fn token_changes(&self) -> watch::Receiver<()> {
+        self.turned.subscribe()
+    }
+
     /// Applies an event of the journal.
     pub fn fold(&self, event: Event) {
         match event {
-            Event::Access(event) => self.tokens.write().expect("no holder panics").fold(&event),
+            Event::Access(event) => {
+                self.tokens.write().expect("no holder panics").fold(&event);
+                self.turned.send_replace(());
+            }
             event => {
                 let admitted = self
                     .directory

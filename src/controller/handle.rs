@@ -10,25 +10,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 
 use super::{
     audit::Audit,
     call,
     directory::{Directory, Standing},
-    event::Event,
     exec::{self, Execution, Running, Surroundings},
     feed::Feed,
     jobs::Jobs,
+    limiter::Limiter,
     peer::{BoxReader, Endpoints, Peer, Sending},
-    provision::{Made, Provision},
+    provision::{Login, Provision},
     snapshots::Legacy,
     store::{Store, unknown_agent},
 };
 use crate::{
     api::{
         AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault,
-        KafkaStatus, RefusalKind, RemovedAgent, Status, agents::KafkaLogin, exec::ExecResume,
+        KafkaStatus, RefusalKind, RemovedAgent, Status, exec::ExecResume,
     },
     certs::{State, Validity},
     clock,
@@ -73,8 +73,12 @@ pub(super) struct Shared {
     pub(super) certificates: Vec<(String, Validity)>,
     /// Requests with a wrong token.
     pub(super) unauthorized: AtomicU64,
+    /// How often the API is asked.
+    pub(super) limiter: Limiter,
     /// Agents that are being given a new secret.
     pub(super) rotating: Mutex<BTreeSet<AgentName>>,
+    /// Agents for which something is made in Kafka, or taken away.
+    pub(super) provisioning: Mutex<BTreeSet<AgentName>>,
 }
 
 /// How far the controller is on its way out.
@@ -85,11 +89,6 @@ pub(super) enum Phase {
     /// It starts nothing new.
     Draining,
 }
-
-/// How long an agent that goes may take to hear why, before Kafka keeps it out.
-const TOLD: Duration = Duration::from_secs(3);
-/// How long the topic of an agent that was removed is kept.
-const GRACE: Duration = Duration::from_secs(60);
 
 /// Control partitions should have no more agents than this: all of them read all its records.
 const AGENTS_PER_PARTITION: usize = 16;
@@ -165,6 +164,7 @@ impl Handle {
             Ok(made) => made,
             Err(error) => {
                 // Nobody has its credential, and the name is free again.
+                self.retire(name.clone(), true);
                 self.0.store.remove_agent(name).await?;
                 return Err(error);
             }
@@ -175,60 +175,10 @@ impl Handle {
             prefix: self.0.link.prefix.to_string(),
             partitions: self.0.link.partitions,
             layout,
-            kafka: made.login.map(|login| KafkaLogin {
-                mechanism: "SCRAM-SHA-512".to_owned(),
-                username: login.user,
-                password: login.password.expose().clone(),
-            }),
+            kafka: made.login.map(Login::told),
             commands: made.left,
             name: credential.name,
         })
-    }
-
-    /// Makes what an agent needs in Kafka, and notes where it is written to.
-    async fn prepare(&self, name: &AgentName, layout: Layout) -> Result<Made, ApiError> {
-        if layout != Layout::default() {
-            self.0.store.commit(Event::AgentPlaced { name: name.clone(), layout }).await?;
-        }
-        let Some(provision) = &self.0.provision else {
-            return match layout {
-                Layout::Shared => Ok(Made::default()),
-                Layout::PerAgent => Err(ApiError::new(
-                    Code::Invalid,
-                    "this controller makes no topics for agents; use the shared layout, or --topics-manage auto",
-                )),
-            };
-        };
-        provision.make(name, layout).await.map_err(|error| {
-            let code = if error.is_transient() { Code::KafkaUnreachable } else { Code::Invalid };
-            ApiError::new(code, format!("what agent {name} needs in Kafka could not be made: {error}"))
-        })
-    }
-
-    /// Takes away what an agent has in Kafka, once it was told why. Its topic goes later, if it does not come back.
-    pub(super) fn retire(&self, name: AgentName, removed: bool) {
-        let Some(provision) = self.0.provision.clone() else { return };
-        let handle = self.clone();
-        let layout = self.0.directory.ask(|registry| registry.layout(&name));
-        tokio::spawn(async move {
-            let known = || handle.0.directory.ask(|r| r.contains(&name) && !r.is_revoked(&name));
-            sleep(TOLD).await;
-            if known() {
-                return;
-            }
-            if let Err(error) = provision.bar(&name, layout).await {
-                tracing::warn!(agent = %name, %error, "its login in Kafka was not taken away; do it by hand");
-            }
-            if !removed || layout == Layout::Shared {
-                return;
-            }
-            sleep(GRACE).await;
-            if !known()
-                && let Err(error) = provision.clear(&name).await
-            {
-                tracing::warn!(agent = %name, %error, "its topic was not deleted; `rk topics plan` finds it");
-            }
-        });
     }
 
     /// Removes an agent and ends its session.

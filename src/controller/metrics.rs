@@ -41,6 +41,9 @@ impl Health for Handle {
         page.gauges("rk_certificate_ends_seconds", "When certificates end, in seconds since 1970.", "of", &ends);
         let unauthorized = shared.unauthorized.load(Relaxed);
         page.counter("rk_api_unauthorized_total", "Requests with no token that is good.", unauthorized);
+        let limited = shared.limiter.limited();
+        let help = "Requests that came too often, by what they are counted by.";
+        page.counters("rk_api_limited_total", help, "by", &limited);
         page.counter("rk_audit_lost_total", "Lines of the audit log that could not be written.", shared.audit.lost());
         if let Some(feed) = &shared.feed {
             page.counter("rk_events_written_total", "Events that other systems can read.", feed.written());

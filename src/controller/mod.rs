@@ -23,11 +23,14 @@ mod folded;
 mod handle;
 pub mod http;
 mod jobs;
+mod limiter;
 mod metrics;
+mod needs;
 mod next_key;
 pub mod outage;
 pub mod peer;
 pub mod provision;
+pub mod rates;
 pub mod registry;
 pub mod scheduler;
 mod service;
@@ -73,6 +76,8 @@ use folded::Folded;
 pub use handle::Handle;
 use handle::{Phase, Shared};
 use jobs::{Jobs, Posting};
+use limiter::Limiter;
+pub use limiter::Limits;
 use peer::{Endpoints, Peer};
 use snapshots::Legacy;
 pub use stdio::Stdin;
@@ -97,6 +102,8 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Connections that the API serves at once; more wait to be accepted. Each execution holds one. Default 4096.
     pub max_connections: usize,
+    /// How often the API may be asked.
+    pub limits: Limits,
     /// Executions that run at once; more are refused. Default 4096.
     pub max_executions: u32,
     /// How long taking over may take, and a change to be read back from the journal. Default 60 s.
@@ -129,6 +136,7 @@ impl Default for Config {
             next_identity: None,
             tls: None,
             max_connections: 4096,
+            limits: Limits::default(),
             max_executions: 4096,
             patience: Duration::from_secs(60),
             wait_for_kafka: Duration::from_secs(60),
@@ -266,7 +274,9 @@ where
         provision: config.provision.clone(),
         certificates: config.certificates.clone(),
         unauthorized: AtomicU64::new(0),
+        limiter: Limiter::new(config.limits),
         rotating: Default::default(),
+        provisioning: Default::default(),
     });
     look(handle.shared());
     let admission = tokio::spawn(admit(handle.clone(), sessions, config.accept_rollback));
@@ -279,7 +289,8 @@ where
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
     };
     let time = tokio::spawn(async move { jobs.keep_time().await });
-    let mut tasks = vec![admission, attention, shortening, decisions, ends, time, next_key];
+    let sweeping = tokio::spawn(handle.clone().sweep());
+    let mut tasks = vec![admission, attention, shortening, decisions, ends, time, next_key, sweeping];
     tasks.extend(feed.map(|feed| tokio::spawn(feed::write(feed, cluster))));
     Ok(Controller { handle, tasks })
 }

@@ -1,16 +1,17 @@
 //! What agents need in Kafka: topics of their own, and, where the controller may, users and rights of their own.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    api::agents::KafkaLogin,
     id::AgentName,
     kafka::{
         Admin, Error, Offered, Prefix, ScramMechanism,
-        topics::{AgentNeeds, Difference},
+        topics::{AgentNeeds, Difference, agent_of_user, principal_of},
     },
     layout::Layout,
     secret::{self, Secret},
@@ -32,6 +33,13 @@ pub struct Login {
     pub password: Secret<String>,
 }
 
+impl Login {
+    /// As the API tells it.
+    pub(super) fn told(self) -> KafkaLogin {
+        KafkaLogin { mechanism: MECHANISM.to_string(), username: self.user, password: self.password.expose().clone() }
+    }
+}
+
 /// What came of making what an agent needs.
 #[derive(Debug, Clone, Default)]
 pub struct Made {
@@ -46,8 +54,14 @@ pub trait Provision: Send + Sync + 'static {
     /// Makes it. An error is a cluster that could not be asked, or a topic that could not be made.
     fn make<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<Made, Error>>;
 
+    /// Makes the agent's login and rights anew, where it has some of its own.
+    fn let_in<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<Made, Error>>;
+
     /// Takes the agent's login and rights away.
     fn bar<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// The agents for which something is there that was made for them.
+    fn found(&self) -> BoxFuture<'_, Result<BTreeSet<AgentName>, Error>>;
 
     /// Deletes the agent's topic.
     fn clear<'a>(&'a self, agent: &'a AgentName) -> BoxFuture<'a, Result<(), Error>>;
@@ -84,7 +98,19 @@ impl OnCluster {
             let left = needs.topic.is_some().then(|| needs.commands(&self.admin.bootstrap()));
             return Ok(Made { login: None, left });
         }
-        match self.user(&needs).await {
+        self.give(&needs).await
+    }
+
+    async fn let_in(&self, agent: &AgentName, layout: Layout) -> Result<Made, Error> {
+        if !self.users {
+            return Ok(Made::default());
+        }
+        self.give(&self.needs(agent, layout).await?).await
+    }
+
+    /// Makes a user with its rights, or says what somebody has to do who may.
+    async fn give(&self, needs: &AgentNeeds) -> Result<Made, Error> {
+        match self.user(needs).await {
             Ok(login) => Ok(Made { login: Some(login), left: None }),
             Err(error @ Error::Authorization { .. }) => {
                 let commands = needs.commands(&self.admin.bootstrap());
@@ -125,9 +151,27 @@ impl OnCluster {
             return Ok(());
         }
         let needs = self.needs(agent, layout).await?;
-        self.admin.delete_scram_user(&needs.user, MECHANISM).await?;
+        let rules = self.admin.topic_acls(Some(&principal_of(&needs.user))).await?.present().unwrap_or_default();
+        if rules.iter().all(|rule| rule.name.starts_with(&self.prefix.start())) {
+            self.admin.delete_scram_user(&needs.user, MECHANISM).await?;
+        } else {
+            tracing::warn!(%agent, "its Kafka user has rights beside this installation's, and stays");
+        }
+        // Last: as long as they are there it is known that there is something to take away.
         self.admin.delete_acls(&needs.acls.iter().collect::<Vec<_>>()).await?;
         Ok(())
+    }
+
+    async fn found(&self) -> Result<BTreeSet<AgentName>, Error> {
+        let topics = self.admin.topics_below(&self.prefix.start()).await?;
+        let mut found: BTreeSet<AgentName> =
+            topics.iter().filter_map(|topic| self.prefix.agent_of(&topic.name)).collect();
+        if self.users {
+            let rules = self.admin.topic_acls(None).await?.present().unwrap_or_default();
+            let ours = rules.iter().filter(|rule| rule.name.starts_with(&self.prefix.start()));
+            found.extend(ours.filter_map(|rule| agent_of_user(&rule.principal)));
+        }
+        Ok(found)
     }
 
     async fn clear(&self, agent: &AgentName) -> Result<(), Error> {
@@ -147,8 +191,16 @@ impl Provision for OnCluster {
         Box::pin(self.make(agent, layout))
     }
 
+    fn let_in<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<Made, Error>> {
+        Box::pin(self.let_in(agent, layout))
+    }
+
     fn bar<'a>(&'a self, agent: &'a AgentName, layout: Layout) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.bar(agent, layout))
+    }
+
+    fn found(&self) -> BoxFuture<'_, Result<BTreeSet<AgentName>, Error>> {
+        Box::pin(self.found())
     }
 
     fn clear<'a>(&'a self, agent: &'a AgentName) -> BoxFuture<'a, Result<(), Error>> {

@@ -30,7 +30,7 @@ use crate::{
     link::{self, Dismissal, Identity, Lane, LinkError, Profile, SecretHash},
     protocol::{
         Open,
-        exec::{Channel, Event, Start, Steer},
+        exec::{Channel, Event, Start, StartResumable, Steer},
         jobs::{self, Report},
     },
     secret::Secret,
@@ -347,7 +347,7 @@ impl FakeAgent {
         let (mut start, mut control, mut inout, mut err) = (None, None, None, None);
         for _ in 0..3 {
             match self.accept().await {
-                (Open::Exec(message), stream) => {
+                (Open::Exec(message) | Open::ExecResumable(StartResumable { start: message, .. }), stream) => {
                     assert_eq!(stream.lane, Lane::Control);
                     (start, control) = (Some(message), Some(stream));
                 }

@@ -24,7 +24,7 @@ pub struct Credential {
     pub controller: Fingerprint,
 }
 
-/// SHA-256 of an agent's secret: what the controller stores, and the key of the MAC on an agent's first packets.
+/// SHA-256 of a secret of 256 random bits: what the controller stores. Of an agent's it is the key of the MAC on its first packets, too.
 #[derive(Clone, Copy, Eq, Serialize, Deserialize)]
 pub struct SecretHash(pub(crate) [u8; 32]);
 

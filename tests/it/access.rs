@@ -2,12 +2,14 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    path::Path,
+    process::Stdio,
 };
 
 use crate::{
-    rig::{PATIENCE, Ran, Rig, run},
+    rig::{PATIENCE, Ran, Rig, Running, run, wait_gone, wait_number},
     support::{ports, wait},
 };
 
@@ -66,6 +68,70 @@ fn a_token_for_one_node_executes_there_and_nothing_else() {
             && has(&["\"who\":null", "\"status\":401"]);
         if done { Ok(()) } else { Err(audit) }
     });
+}
+
+/// A command of the token in `file` that has not ended yet.
+fn started(rig: &Rig, file: &str, args: &[&str]) -> Running {
+    let mut command = rig.rk(args);
+    command.env("RK_API_TOKEN", format!("file:{}", rig.path(file).display()));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Running::start(command)
+}
+
+/// Waits until it has ended with 77, and returns the one line that it said.
+fn refused(mut running: Running) -> String {
+    let code = running.code();
+    let mut said = String::new();
+    running.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((code, said.lines().count()), (77, 1), "{said}");
+    said
+}
+
+#[test]
+fn what_runs_under_a_token_ends_with_it_and_its_jobs_go_on() {
+    let rig = Rig::start("access-ends");
+    let _agent = rig.agent("a", &[]);
+    let add = |name: &str, more: &[&str]| {
+        let file = rig.path(&format!("{name}.token"));
+        let mut args = vec!["access", "add", name, "--role", "operator", "--out", file.to_str().unwrap()];
+        args.extend(more);
+        rig.run(&args).ok();
+    };
+    let numbers = ["kept", "bare", "brief"].map(|name| rig.path(&format!("{name}.pid")));
+    let script = |number: &Path| format!("echo $$ >{}; exec sleep 600", number.display());
+    let [kept, bare, brief] = [0, 1, 2].map(|at| script(&numbers[at]));
+
+    add("ci", &[]);
+    let job = ["run", "--detach", "--agent", "a", "--", "sh", "-c", "echo ready; sleep 600"];
+    let job = with(&rig, "ci.token", &job).ok().text().trim().to_owned();
+    let kept = started(&rig, "ci.token", &["exec", "a", "--", "sh", "-c", &kept]);
+    let bare = started(&rig, "ci.token", &["exec", "--resume", "0s", "a", "--", "sh", "-c", &bare]);
+    let waiting = started(&rig, "ci.token", &["jobs", "wait", &job]);
+    let mut following = started(&rig, "ci.token", &["logs", "-f", &job]);
+    let mut line = String::new();
+    BufReader::new(following.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let pids = [&numbers[0], &numbers[1]].map(|number| wait_number(number));
+    rig.run(&["access", "revoke", "ci"]).ok();
+    for exec in [kept, bare] {
+        let said = refused(exec);
+        assert!(said.contains("the token of ci was revoked, and what ran with it is ended"), "{said}");
+    }
+    for asking in [waiting, following] {
+        let said = refused(asking);
+        assert!(said.contains("revoked") && said.contains("rk access add"), "{said}");
+    }
+    pids.into_iter().for_each(wait_gone);
+    let shown = rig.run(&["jobs", "show", &job]).ok().text();
+    assert!(shown.contains("running"), "{shown}");
+    rig.run(&["jobs", "cancel", &job]).ok();
+
+    add("brief", &["--ttl", "15s"]);
+    let exec = started(&rig, "brief.token", &["exec", "a", "--", "sh", "-c", &brief]);
+    let pid = wait_number(&numbers[2]);
+    let said = refused(exec);
+    assert!(said.contains("the token of brief has expired, and what ran with it is ended"), "{said}");
+    wait_gone(pid);
 }
 
 #[test]

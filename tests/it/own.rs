@@ -18,12 +18,16 @@ use crate::{
 /// An installation whose controller gives agents what they need.
 fn start(test: &str) -> Rig {
     let rig = Rig::prepare(test, 2);
+    rig.launch_controller(controller(&rig));
+    rig
+}
+
+fn controller(rig: &Rig) -> Command {
     let listen = format!("127.0.0.1:{}", rig.port);
     let mut command =
         rig.bare(&["controller", "run", "--listen", &listen, "--provision-kafka", "--layout", "per-agent"]);
     command.arg("--data").arg(rig.path("controller"));
-    rig.launch_controller(rig.kafka(command, user::ADMIN));
-    rig
+    rig.kafka(command, user::ADMIN)
 }
 
 /// An agent that is told nothing but where the brokers are, whom to trust, and its file.
@@ -54,6 +58,11 @@ fn cluster(rig: &Rig, file: &Path) -> KafkaCluster {
     KafkaCluster::new(config).unwrap()
 }
 
+fn as_admin(rig: &Rig) -> Config {
+    let brokers = rig.cluster.bootstrap().split(',').map(str::to_owned).collect();
+    user::ADMIN.kafka(Mechanism::ScramSha512, brokers, &rig.cluster.ca())
+}
+
 fn allowed<T: std::fmt::Debug>(result: Result<T, Error>) -> bool {
     match result {
         Ok(_) => true,
@@ -72,6 +81,74 @@ async fn rights(cluster: &KafkaCluster, topic: &str) -> (bool, bool) {
     // What is written has a key that is nobody's, and is passed over.
     let written = cluster.writer(topic, 0).produce(vec![Record::new("-nobody", "x")]).await;
     (read, allowed(written))
+}
+
+fn wait_refused(rig: &Rig, process: &mut Process, log: &str) {
+    let status = wait::until("it ends", PATIENCE, || process.ended().ok_or_else(|| "it runs".to_owned()));
+    assert_eq!(status.code(), Some(77), "{}", rig.log(log));
+}
+
+fn wait_login_gone(rig: &Rig, file: &Path) {
+    wait::until("its login is gone", PATIENCE, || match rig.block_on(cluster(rig, file).check()) {
+        Err(Error::Login { .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn a_revoked_agent_that_is_rotated_gets_a_login_that_is_good_again() {
+    let rig = start("own-again");
+    // Users are the cluster's: no other test has an agent of this name.
+    let file = rig.path("anew.credential");
+    rig.run(&["agents", "add", "anew", "--out", file.to_str().unwrap()]).ok();
+    let mut process: Process = rig.process(agent(&rig, "anew", &file), "anew.log");
+    rig.wait_online("anew", &mut process);
+    rig.run(&["agents", "revoke", "anew"]).ok();
+    wait_refused(&rig, &mut process, "anew.log");
+    wait_login_gone(&rig, &file);
+    let again = rig.path("again.credential");
+    rig.run(&["agents", "rotate", "anew", "--out", again.to_str().unwrap()]).ok();
+    assert_eq!(value(&again, "sasl-username"), value(&file, "sasl-username"));
+    assert_ne!(value(&again, "sasl-password"), value(&file, "sasl-password"));
+    let mut process: Process = rig.process(agent(&rig, "anew", &again), "again.log");
+    rig.wait_online("anew", &mut process);
+    assert_eq!(rig.run(&["exec", "anew", "--", "echo", "back"]).ok().text(), "back\n");
+}
+
+#[test]
+fn what_an_agent_left_goes_also_if_the_controller_dies_before_it_is_cleared_away() {
+    let rig = start("own-left");
+    let files = ["gone", "barred", "stays"].map(|name| {
+        let file = rig.path(&format!("{name}.credential"));
+        rig.run(&["agents", "add", name, "--out", file.to_str().unwrap()]).ok();
+        file
+    });
+    // What has a name like that and was never an agent here is somebody else's.
+    let foreign = format!("{}.agent.foreign.down", rig.prefix);
+    rig.cluster.admin().create_topic(&foreign, 2, 1).unwrap();
+    rig.run(&["agents", "revoke", "barred"]).ok();
+    rig.run(&["agents", "rm", "gone"]).ok();
+    rig.kill_controller();
+    rig.block_on(cluster(&rig, &files[0]).check()).expect("nothing was taken away yet");
+    rig.launch_controller(controller(&rig));
+    for file in &files[..2] {
+        wait_login_gone(&rig, file);
+    }
+    let admin = || KafkaCluster::new(as_admin(&rig)).unwrap().admin();
+    let names = || -> Vec<String> {
+        let topics = rig.block_on(admin().topics_below(&format!("{}.agent.", rig.prefix))).unwrap();
+        topics.into_iter().map(|topic| topic.name).collect()
+    };
+    let left = ["barred", "foreign", "stays"].map(|name| format!("{}.agent.{name}.down", rig.prefix));
+    wait::until("its topic is gone, and no other", PATIENCE, || {
+        let names = names();
+        if names == left { Ok(()) } else { Err(format!("{names:?}")) }
+    });
+    for (name, rules) in [("gone", false), ("barred", false), ("stays", true)] {
+        let found = rig.block_on(admin().topic_acls(Some(&format!("User:rk-agent-{name}")))).unwrap();
+        assert_eq!(!found.present().expect("rules are kept").is_empty(), rules, "{name}");
+    }
+    rig.block_on(cluster(&rig, &files[2]).check()).expect("who is an agent keeps what it has");
 }
 
 #[test]
@@ -111,12 +188,8 @@ fn one_file_starts_an_agent_and_lets_it_reach_its_own_topic_alone() {
     }
 
     rig.run(&["agents", "rm", "solo"]).ok();
-    let status = wait::until("it ends", PATIENCE, || process.ended().ok_or_else(|| "it runs".to_owned()));
-    assert_eq!(status.code(), Some(77), "{}", rig.log("solo.log"));
-    wait::until("its login is gone", PATIENCE, || match rig.block_on(cluster(&rig, &file).check()) {
-        Err(Error::Login { .. }) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    wait_refused(&rig, &mut process, "solo.log");
+    wait_login_gone(&rig, &file);
     let again = run(agent(&rig, "solo", &file), &[]).code(77);
     assert!(again.stderr.contains("rk-agent-solo"), "{}", again.stderr);
 }

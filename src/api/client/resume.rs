@@ -17,7 +17,7 @@ use tokio::{
 use super::{Client, ClientError};
 use crate::{
     api::{
-        EXEC_PROTOCOL, ExecRequest,
+        Code, EXEC_PROTOCOL, ExecEnd, ExecRequest, RefusalKind,
         exec::{ExecResume, MAX_PAYLOAD, Resumable, STDIN_WINDOW},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
@@ -62,6 +62,20 @@ enum Over {
     Done,
     /// It may go on over another one.
     Lost(String),
+}
+
+/// Why one did not come back.
+enum Failed {
+    /// The next try may go better.
+    Broken(String),
+    /// It is not let in any more.
+    Refused(String),
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self::Broken(why)
+    }
 }
 
 /// An execution beyond its connections.
@@ -255,7 +269,10 @@ impl Resumption {
                 Ok(Ok((_, _, end @ ToClient::Exit(_)))) => return Err(Ok(end)),
                 Ok(Ok((_, _, ToClient::Lost(detail)))) => why = detail,
                 Ok(Ok(_)) => why = "the controller broke the rk-exec protocol".to_owned(),
-                Ok(Err(error)) => why = error,
+                Ok(Err(Failed::Broken(error))) => why = error,
+                Ok(Err(Failed::Refused(message))) => {
+                    return Err(Ok(ToClient::Exit(ExecEnd::Refused { reason: RefusalKind::Forbidden, message })));
+                }
                 Err(_) => why = "no answer in time".to_owned(),
             }
             let pause =
@@ -266,8 +283,17 @@ impl Resumption {
         Err(Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why).into()))
     }
 
-    async fn try_once(&self, connect: &impl Connect) -> Result<(Reader, Writer, ToClient), String> {
-        let stream = connect.connect().await.map_err(|error| error.to_string())?;
+    async fn try_once(&self, connect: &impl Connect) -> Result<(Reader, Writer, ToClient), Failed> {
+        let stream = connect.connect().await.map_err(|error| match error {
+            ClientError::Api(error) if matches!(error.code, Code::Unauthorized | Code::Forbidden) => {
+                Failed::Refused(error.message)
+            }
+            error => Failed::Broken(error.to_string()),
+        })?;
+        Ok(self.ask(stream).await?)
+    }
+
+    async fn ask(&self, stream: Upgraded) -> Result<(Reader, Writer, ToClient), String> {
         let (read, write) = tokio::io::split(stream);
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
         let resume = ExecResume { stdout: self.received.stdout, stderr: self.received.stderr, ..self.resume.clone() };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::{Response, StatusCode, header};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ClientError;
@@ -41,6 +42,20 @@ impl Retry {
         let since = *self.since.get_or_insert(now);
         since.checked_add(self.limit).unwrap_or(since + Duration::from_secs(10 * 365 * 86_400))
     }
+}
+
+/// The longest that is waited for because an answer says so.
+const LONGEST: u64 = 3600;
+
+/// When to ask again, of an answer that says that it was asked too often. Some time is added, so that those who were told the same
+/// do not come together.
+pub(super) fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let after = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse::<u64>().ok()?;
+    let random = u64::from(u16::from_le_bytes(secret::random()) % 500);
+    Some(Duration::from_secs(after.min(LONGEST)) + Duration::from_millis(random))
 }
 
 /// Asks until there is an answer or an error that will not pass, for `limit` at most. What is asked must be such that it
@@ -97,6 +112,20 @@ mod tests {
         let silent = patiently::<()>(Duration::from_secs(7), async || std::future::pending().await, |_| ()).await;
         assert_eq!(silent.expect_err("silent").exit_code(), 69);
         assert_eq!(start.elapsed(), Duration::from_secs(67));
+    }
+
+    #[test]
+    fn only_an_answer_that_says_when_is_waited_for() {
+        let of = |status: u16, after: Option<&str>| {
+            let response = Response::builder().status(status);
+            let response = after.into_iter().fold(response, |response, after| response.header("Retry-After", after));
+            retry_after(&response.body(()).expect("a response")).map(|after| after.as_secs())
+        };
+        assert_eq!(of(429, Some("7")), Some(7));
+        assert_eq!(of(429, Some("99999999999")), Some(LONGEST));
+        for (status, after) in [(503, Some("7")), (429, None), (429, Some("soon"))] {
+            assert_eq!(of(status, after), None);
+        }
     }
 
     #[tokio::test]

@@ -63,6 +63,10 @@ pub async fn run(args: RotateArgs, environment: &Environment) -> Result<(), Fail
     if !session.quiet {
         let mut err = std::io::stderr().lock();
         let _ = writeln!(err, "rk: {}; {}", verdict(&rotated, source.as_deref()), old(&rotated, args.overlap));
+        if let Some(commands) = &rotated.commands {
+            let _ =
+                write!(err, "rk: where Kafka has access rules, somebody who may runs before it comes back\n{commands}");
+        }
     }
     Ok(())
 }

@@ -44,6 +44,7 @@ pub enum Part {
 }
 
 /// Why something was not done: it was refused, and others may succeed, or nothing goes on.
+#[derive(Debug)]
 pub enum Trouble {
     /// The agent's program says so.
     Refused(Reason, String),

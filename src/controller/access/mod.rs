@@ -14,11 +14,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use caller::{Caller, Denied};
-pub use token::{Token, TokenHash};
+pub use token::Token;
 
 use crate::{
     api::access::{Access, Role, Verb},
     id::AgentName,
+    link::SecretHash,
     selector::{Labels, Selector},
 };
 
@@ -43,7 +44,7 @@ pub struct Grant {
     /// Whom it is for.
     pub name: AgentName,
     /// What proves it.
-    pub hash: TokenHash,
+    pub hash: SecretHash,
     /// What it may do at most.
     pub role: Role,
     /// If not empty, what of that.
@@ -137,8 +138,13 @@ impl Tokens {
 
     /// What a shown token is now.
     pub fn standing(&self, token: &Token, now_ms: u64) -> Standing {
-        match self.0.get(&token.name) {
-            Some(grant) if grant.hash != token.hash() => Standing::Unknown,
+        self.standing_of(&token.name, &token.hash(), now_ms)
+    }
+
+    /// What the token with this name and hash is now.
+    pub fn standing_of(&self, name: &AgentName, hash: &SecretHash, now_ms: u64) -> Standing {
+        match self.0.get(name) {
+            Some(grant) if grant.hash != *hash => Standing::Unknown,
             Some(grant) if grant.is_good(now_ms) => Standing::Good(grant.clone()),
             Some(_) => Standing::Expired,
             None => Standing::Unknown,

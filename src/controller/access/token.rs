@@ -1,20 +1,11 @@
 //! A token of the API as text: `rka1.<name>.<secret>`.
 
-use std::fmt;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use ring::digest;
-use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
-use crate::{id::AgentName, secret::Secret};
+use crate::{id::AgentName, link::SecretHash, secret::Secret};
 
 /// What every token begins with.
 const VERSION: &str = "rka1";
-
-/// SHA-256 of a token's secret, which has 256 random bits: nothing to be guessed, and nothing to be slow about.
-#[derive(Clone, Copy, Eq, Serialize, Deserialize)]
-pub struct TokenHash([u8; 32]);
 
 /// A token that somebody showed.
 pub struct Token {
@@ -50,22 +41,9 @@ impl Token {
         self.hash().0
     }
 
-    /// What is kept of it.
-    pub fn hash(&self) -> TokenHash {
-        let hash = digest::digest(&digest::SHA256, self.secret.expose());
-        TokenHash(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
-    }
-}
-
-impl PartialEq for TokenHash {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+    /// What is kept of it. The secret has 256 random bits: nothing to be guessed, and nothing to be slow about.
+    pub fn hash(&self) -> SecretHash {
+        SecretHash::of(self.secret.expose())
     }
 }
 

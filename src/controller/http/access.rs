@@ -1,6 +1,10 @@
 //! Who asks, and whether they may: nothing behind this is reached without both answers.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -22,6 +26,7 @@ use crate::{
         Handle,
         access::{Caller, Standing, Token},
         audit::Entry,
+        limiter::Limited,
     },
     secret::Secret,
 };
@@ -42,8 +47,23 @@ impl Gate {
         Self { handle, root: Arc::new(root) }
     }
 
+    /// Who shows this, if it may ask now.
+    fn caller(&self, shown: &[u8], from: Option<IpAddr>) -> Result<Caller, Refusal> {
+        let shared = self.handle.shared();
+        let now = shared.directory.now();
+        shared.limiter.look(now, from).map_err(Refusal::Limited)?;
+        let caller = self.known(shown).map_err(|error| {
+            shared.limiter.failed(now, from);
+            Refusal::Unknown(error)
+        })?;
+        if let Caller::Granted(grant) = &caller {
+            shared.limiter.ask(now, &grant.name).map_err(Refusal::Limited)?;
+        }
+        Ok(caller)
+    }
+
     /// Who shows this.
-    fn caller(&self, shown: &[u8]) -> Result<Caller, ApiError> {
+    fn known(&self, shown: &[u8]) -> Result<Caller, ApiError> {
         let refuse = |message: &str| Err(ApiError::new(Code::Unauthorized, message));
         let Some(shown) = shown.strip_prefix(b"Bearer ") else {
             return refuse("no token was shown; the controller's own is in api.token in its data directory");
@@ -64,15 +84,25 @@ impl Gate {
     }
 }
 
+/// Why somebody is not let in.
+enum Refusal {
+    /// It showed no token that is good.
+    Unknown(ApiError),
+    /// It asks too often.
+    Limited(Limited),
+}
+
 /// Lets in who shows a token, whatever the path is.
 pub async fn identify(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let shown = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
-    let error = match gate.caller(shown) {
+    let error = match gate.caller(shown, from(&request).map(|from| from.ip())) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             return next.run(request).await;
         }
-        Err(error) => error,
+        Err(Refusal::Unknown(error)) => error,
+        // Counted and not noted: a flood would fill the audit log.
+        Err(Refusal::Limited(limited)) => return later(limited),
     };
     gate.handle.count_unauthorized();
     let (from, what) = (from(&request), what(&request));
@@ -81,6 +111,13 @@ pub async fn identify(State(gate): State<Gate>, mut request: Request, next: Next
     gate.handle.audit().note(entry).await;
     let mut response = Failure::from(error).into_response();
     // Each guess costs a connection.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn later(Limited { after, error }: Limited) -> Response {
+    let mut response = Failure::from(error).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -11,7 +11,10 @@ use axum::{
     response::Response,
 };
 use bytes::{BufMut, BytesMut};
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{sleep, timeout},
@@ -19,12 +22,12 @@ use tokio::{
 
 use super::{
     access::from,
-    stdin::{Credit, Early, input},
+    stdin::{Credit, Early, gone, input},
     upgrade::{PATIENCE, upgrade},
 };
 use crate::{
     api::{
-        EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
+        ApiError, EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
         access::Verb,
         exec::{ExecResume, MAX_PAYLOAD},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
@@ -118,7 +121,10 @@ async fn permitted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let entry = Entry { who, from: client.from, verb, request: "POST /v1/exec", detail, status };
     handle.audit().note(entry).await;
     match checked {
-        Ok(()) => execute(handle, first, reader, writer).await,
+        Ok(()) => {
+            let ended = handle.token_ended(&client.caller).boxed().shared();
+            execute(handle, first, &ended, reader, writer).await
+        }
         Err(error) => {
             let end = ExecEnd::Refused { reason: RefusalKind::Forbidden, message: error.message };
             writer.write_to_client(&ToClient::Exit(end)).await.is_ok()
@@ -126,10 +132,14 @@ async fn permitted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
 }
 
-/// Runs or resumes. False if the client is gone.
+/// When the client's token is good no more, and what is said then.
+type Ended = Shared<BoxFuture<'static, ApiError>>;
+
+/// Runs or resumes, until the end or that of the client's token. False if the client is gone.
 async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     handle: &Handle,
     first: First,
+    ended: &Ended,
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
 ) -> bool {
@@ -148,6 +158,7 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         begun = begin => begun,
         // What is given up before it started is given up: the streams are reset.
         () = early.read(reader) => return false,
+        error = ended.clone() => Err(forbidden(error)),
     };
     let execution = match begun {
         Ok(execution) => execution,
@@ -166,16 +177,39 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let stdin = with_stdin.then_some(stdin);
     let input = input(reader, early, stdin, &signals, &credit, resumable);
     tokio::pin!(input);
-    tokio::select! {
-        () = &mut input => false,
-        sent = output(writer, stdout, stderr, &mut control, &credit, resumable) => {
-            if sent.is_ok() && resumable {
+    let sent = tokio::select! {
+        () = &mut input => return false,
+        sent = output(writer, (stdout, stderr), &mut control, &credit, resumable, ended) => Some(sent),
+        // A client that does not read what it is told keeps nothing running.
+        () = async { ended.clone().await; sleep(FAREWELL).await } => None,
+    };
+    if ended.peek().is_some() {
+        // What can't be resumed ends with its streams.
+        if resumable {
+            let _ = timeout(FAREWELL, signals.steer(Steer::HangUp)).await;
+        }
+        return sent.is_some_and(|sent| sent.is_ok());
+    }
+    match sent {
+        Some(Ok(())) => {
+            if resumable {
                 // The client says when it has the end, which the agent keeps for it until then.
                 let _ = timeout(FAREWELL, input).await;
             }
-            sent.is_ok()
+            true
         }
+        Some(Err(error)) => {
+            // Whoever reads from the client may hear of it later, or never.
+            gone(Some(error), &signals, resumable).await;
+            false
+        }
+        None => false,
     }
+}
+
+/// What ends because the client's token did.
+fn forbidden(error: ApiError) -> ExecEnd {
+    ExecEnd::Refused { reason: RefusalKind::Forbidden, message: error.message }
 }
 
 /// How a client is told of an end. What can be resumed has not ended because nobody answers now.
@@ -231,14 +265,14 @@ impl Output {
 /// Sends what the process writes, and last how it ended. An error means that the client is gone.
 async fn output<W: AsyncWrite + Unpin>(
     writer: &mut FrameWriter<W>,
-    stdout: BoxReader,
-    stderr: BoxReader,
+    (stdout, stderr): (BoxReader, BoxReader),
     control: &mut Control,
     credit: &Credit,
     resumable: bool,
+    ended: &Ended,
 ) -> Result<(), FramesError> {
     let (mut stdout, mut stderr) = (Output::new(stdout), Output::new(stderr));
-    let (mut end, mut taken) = (None, control.taken());
+    let (mut end, mut taken, mut over) = (None, control.taken(), ended.clone());
     loop {
         if let Some(end) = verdict(&end, &stdout, &stderr) {
             return writer.write_to_client(&ending(end, resumable)).await;
@@ -252,6 +286,7 @@ async fn output<W: AsyncWrite + Unpin>(
                 writer.write_to_client(&ToClient::Taken(bytes)).await?;
             }
             ended = control.end(), if end.is_none() => end = Some(ended),
+            error = &mut over => return writer.write_to_client(&ToClient::Exit(forbidden(error))).await,
         }
     }
 }
@@ -284,4 +319,81 @@ fn verdict(end: &Option<ExecEnd>, stdout: &Output, stderr: &Output) -> Option<Ex
         }
     }
     Some(end.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use tokio::{
+        io::{AsyncWriteExt, DuplexStream, ReadBuf},
+        sync::watch,
+    };
+
+    use super::*;
+    use crate::{
+        api::exec::Resumable,
+        controller::testing::{Site, name, soon},
+        id::ExecId,
+        protocol::exec::Event,
+    };
+
+    /// A connection to a client that is gone, which only who writes has noticed yet.
+    struct HalfGone {
+        inner: DuplexStream,
+        gone: watch::Receiver<bool>,
+    }
+
+    impl AsyncRead for HalfGone {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for HalfGone {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            if *self.gone.borrow() {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            Pin::new(&mut self.inner).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.inner).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_hears_of_a_client_that_is_gone_also_from_who_wrote_to_it() {
+        let site = Site::new();
+        let world = site.controller().await.expect("started");
+        let mut agent = world.agent("a").await;
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (gone, is_gone) = watch::channel(false);
+        let mut request = ExecRequest::new(name("a"), ["cat"]);
+        request.resume = Some(Resumable { id: ExecId::random(), patience_ms: 60_000 });
+        let (read, write) = tokio::io::split(theirs);
+        let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+        writer.write_to_controller(&ToController::Start(request)).await.expect("asked");
+        let handle = world.handle.clone();
+        let serving = tokio::spawn(async move {
+            let client = Client { caller: Caller::Root, from: None };
+            serve(&handle, &client, HalfGone { inner: ours, gone: is_gone }).await;
+        });
+        let mut process = agent.exec().await;
+        process.tell(Event::Started { pid: 7 }).await;
+        assert_eq!(soon(reader.next_from_controller()).await.expect("a frame"), Some(ToClient::Started(7)));
+        gone.send_replace(true);
+        process.stdout.as_mut().expect("open").write_all(b"the last words").await.expect("written");
+        // Limits may come before it.
+        while process.steered().await != Steer::Disconnected {}
+        soon(serving).await.expect("served");
+    }
 }

@@ -11,6 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use bytes::BytesMut;
+use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -81,7 +82,10 @@ async fn wait(
 ) -> Answer<Response> {
     let patience = Duration::from_millis(query.map_err(invalid)?.0.for_ms);
     handle.job_for(&caller, &id)?;
-    Ok(json(StatusCode::OK, &handle.wait_for_job(&id, patience).await?))
+    tokio::select! {
+        job = handle.wait_for_job(&id, patience) => Ok(json(StatusCode::OK, &job?)),
+        error = handle.token_ended(&caller) => Err(error.into()),
+    }
 }
 
 async fn cancel(State(handle): State<Handle>, caller: Caller, Path(id): Path<String>, body: Body) -> Answer<Response> {
@@ -128,7 +132,7 @@ async fn resume(
     Ok(json(StatusCode::OK, &handle.resume_agent(&name, &by).await?))
 }
 
-/// Streams a job's output. Reading ends when the client is gone.
+/// Streams a job's output. Reading ends when the client is gone, or its token: then it asks for the rest, and is told so.
 async fn log(
     State(handle): State<Handle>,
     caller: Caller,
@@ -136,6 +140,7 @@ async fn log(
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Answer<Response> {
     let id = handle.job_for(&caller, &id)?.id;
+    let ended = handle.token_ended(&caller);
     let (out, items) = mpsc::channel(WAITING);
     let reading = Reading::new(handle, id, query.map_err(invalid)?.0, out)?;
     tokio::spawn(reading.run());
@@ -145,7 +150,7 @@ async fn log(
         frame::encode(&item, &mut frame).expect("plain data can be written");
         Some((Ok::<_, std::io::Error>(frame.freeze()), items))
     });
-    let mut response = Response::new(Body::from_stream(bytes));
+    let mut response = Response::new(Body::from_stream(bytes.take_until(ended)));
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
     Ok(response)
 }

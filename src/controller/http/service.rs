@@ -39,7 +39,11 @@ async fn serve<S: AsyncRead + AsyncWrite>(handle: &Handle, client: &Client, stre
     let served = async {
         let outcome = match request(&mut reader).await? {
             Ok(request) => match permitted(handle, client, request).await {
-                Ok(line) => relay(&mut reader, &mut writer, line).await?,
+                Ok(line) => tokio::select! {
+                    relayed = relay(&mut reader, &mut writer, line) => relayed?,
+                    // A frame may have been begun: the client sees that the connection broke.
+                    _ = handle.token_ended(&client.caller) => return None,
+                },
                 Err(outcome) => Some(outcome),
             },
             Err(why) => Some(Outcome::Refused(Refusal::Invalid, why)),

@@ -193,7 +193,7 @@ pub async fn input<R: AsyncRead + Unpin>(
 
 /// A client's connection ended. Of a resumable execution the agent is told whether the client can know that: if its side was closed
 /// it comes back at once, or is dead; if the way is cut, who knows.
-async fn gone(error: Option<FramesError>, signals: &Signals, resumable: bool) {
+pub async fn gone(error: Option<FramesError>, signals: &Signals, resumable: bool) {
     if let Some(error) = &error {
         tracing::debug!(%error, "a client is gone");
     }

@@ -1,6 +1,11 @@
 //! Tokens of the API: what each lets its holder do.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     api::{
@@ -8,8 +13,14 @@ use crate::{
         access::{AddAccess, Role, Verb},
         frames::ToClient,
         jobs::{AskedBy, JobQuery, SubmitJob},
+        logs::LogQuery,
     },
-    controller::testing::{Api, Site, name, soon},
+    controller::{
+        Limits,
+        testing::{Api, Site, World, name, soon},
+    },
+    health::Health,
+    metrics::Page,
     secret::Secret,
     selector::{Labels, Selector},
 };
@@ -157,4 +168,83 @@ async fn a_token_ends_when_it_is_revoked_and_survives_the_controller() {
     later.client.revoke_access(&name("ops")).await.expect("revoked");
     assert_eq!(code(ops.status().await), Code::Unauthorized);
     assert_eq!(code(later.client.revoke_access(&name("ops")).await), Code::NotFound);
+}
+
+/// The answer to a request with this token, as text.
+async fn shown(api: &Api, token: &str) -> String {
+    let mut stream = TcpStream::connect(api.address).await.expect("connected");
+    let head =
+        format!("GET /v1/status HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.expect("answered");
+    answer
+}
+
+/// How many requests came too often, by what they are counted by.
+fn limited(world: &World, by: &str) -> u64 {
+    let mut page = Page::default();
+    world.handle.measure(&mut page);
+    let start = format!("rk_api_limited_total{{by=\"{by}\"}} ");
+    let text = page.into_text();
+    let count = text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok());
+    count.unwrap_or_else(|| panic!("{text}"))
+}
+
+#[tokio::test]
+async fn who_guesses_is_slowed_down_and_a_good_token_behind_it_is_not_even_looked_at() {
+    let mut site = Site::new();
+    site.config.limits = Limits { address: 1, loopback: true, ..Limits::default() };
+    let mut world = site.controller().await.expect("started");
+    let api = world.serve(&site).await;
+    assert!(shown(&api, "a-wrong-one").await.starts_with("HTTP/1.1 401"));
+    for token in ["a-wrong-one", api.token.expose()] {
+        let answer = shown(&api, token).await;
+        assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("retry-after: "), "{answer}");
+        assert!(answer.contains("too_often") && answer.contains("--api-token"), "{answer}");
+    }
+    let error = api.client.clone().with_timeout(Duration::from_secs(5)).status().await.expect_err("too late for it");
+    assert_eq!((error.exit_code(), code(Err::<(), _>(error))), (75, Code::TooOften));
+    assert_eq!((limited(&world, "address"), limited(&world, "token")), (3, 0));
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_waits_and_others_do_not() {
+    let mut site = Site::new();
+    site.config.limits = Limits { token: 1, ..Limits::default() };
+    let mut world = site.controller().await.expect("started");
+    let api = world.serve(&site).await;
+    let busy = client(&api, wish("busy", Role::Viewer)).await;
+    soon(async {
+        while limited(&world, "token") == 0 {
+            busy.status().await.expect("answered, if late");
+        }
+    })
+    .await;
+    let before = limited(&world, "token");
+    let other = client(&api, wish("other", Role::Viewer)).await;
+    other.status().await.expect("it did not ask yet");
+    for _ in 0..30 {
+        api.client.status().await.expect("answered");
+    }
+    assert_eq!(limited(&world, "token"), before, "neither it nor the controller's own token had to wait");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_job_or_follows_its_log_hears_at_once_that_the_token_was_revoked() {
+    let site = Site::new();
+    let mut world = site.controller().await.expect("started");
+    let api = world.serve(&site).await;
+    let ci = client(&api, wish("ci", Role::Operator)).await;
+    let id = ci.submit(&job(None, "")).await.expect("submitted").id.to_string();
+    let mut log = ci.job_log(&id, &LogQuery { follow: true, ..LogQuery::default() }).await.expect("opened");
+    let waiting = ci.wait_for_job(&id, Duration::from_secs(60));
+    let revoking = async { api.client.revoke_access(&name("ci")).await.expect("revoked") };
+    let (waited, _) = soon(async { tokio::join!(waiting, revoking) }).await;
+    assert_eq!(code(waited), Code::Unauthorized);
+    let error = soon(log.next()).await.expect_err("it ends early");
+    assert!(error.may_pass(), "it is asked for the rest: {error}");
+    let rest = ci.job_log(&id, &LogQuery { follow: true, ..LogQuery::default() }).await;
+    assert_eq!(code(rest), Code::Unauthorized);
+    api.client.job(&id).await.expect("the job is the installation's, and goes on");
 }

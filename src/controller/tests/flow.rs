@@ -7,13 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     api::{
-        ExecEnd, ExecRequest, Fault, RefusalKind,
+        Client, ExecEnd, ExecRequest, Fault, RefusalKind,
+        access::{AddAccess, Role},
         client::{ExecReceiver, ExecSender},
         exec::{MAX_PAYLOAD, STDIN_WINDOW},
         frames::ToClient,
     },
     controller::testing::{Api, FakeAgent, FakeProcess, Site, WINDOW, World, name, soon},
     protocol::exec::{Event, Outcome, Refusal},
+    secret::Secret,
 };
 
 /// A controller with its API, an agent, and a process that was started through it.
@@ -231,4 +233,40 @@ async fn a_controller_that_runs_nothing_stops_at_once() {
     let scene = Scene::new().await;
     scene.api.shutdown.send(()).await.expect("asked");
     soon(scene.api.served).await.expect("joined").expect("stopped");
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_ends_the_process_that_runs_under_it() {
+    let mut scene = Scene::new().await;
+    let wish = AddAccess {
+        name: name("ci"),
+        role: Role::Operator,
+        verbs: Default::default(),
+        agents: Default::default(),
+        selector: Default::default(),
+        ttl_ms: None,
+    };
+    let token = scene.api.client.add_access(&wish).await.expect("made").token;
+    let root = std::mem::replace(
+        &mut scene.api.client,
+        Client::new(&scene.api.address.to_string(), &Secret::new(token), None).expect("a client"),
+    );
+    let (_sender, mut receiver, mut process) = scene.run().await;
+    let (_, mut unread, mut other) = scene.run().await;
+    let blob = vec![7; 64 << 20];
+    let mut stdout = other.stdout.take().expect("open");
+    // Nobody reads it: the controller is stuck in a write when the token ends.
+    let writing = tokio::spawn(async move { stdout.write_all(&blob).await });
+    root.revoke_access(&name("ci")).await.expect("revoked");
+    match next(&mut receiver).await {
+        Some(ToClient::Exit(end @ ExecEnd::Refused { .. })) => {
+            assert_eq!(end.exit_code(), 77);
+            assert!(matches!(&end, ExecEnd::Refused { message, .. } if message.contains("ci was revoked")), "{end:?}");
+        }
+        other => panic!("unexpected {other:?}"),
+    }
+    process.given_up().await;
+    other.given_up().await;
+    assert!(soon(writing).await.expect("no panic").is_err());
+    while let Ok(Some(ToClient::Stdout(_))) = soon(unread.next()).await {}
 }

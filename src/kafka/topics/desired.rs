@@ -84,6 +84,11 @@ pub fn user_of_agent(agent: &AgentName) -> String {
     format!("rk-agent-{agent}")
 }
 
+/// Whose own user this is, as access rules name it.
+pub fn agent_of_user(principal: &str) -> Option<AgentName> {
+    principal.strip_prefix("User:rk-agent-")?.parse().ok()
+}
+
 /// A user as access rules name it: `User:name`. One that is written so already stays.
 pub fn principal_of(user: &str) -> String {
     if user.starts_with("User:") { user.to_owned() } else { format!("User:{user}") }

@@ -18,7 +18,7 @@ mod strimzi;
 
 pub use agent::AgentNeeds;
 pub use apply::{Applied, apply};
-pub use desired::{Desired, Installation, principal_of, user_of_agent};
+pub use desired::{Desired, Installation, agent_of_user, principal_of, user_of_agent};
 pub use difference::{Difference, Mend};
 pub use ensure::{Manage, Report, check, ensure, prepare};
 pub use found::{Depth, Found, Seen, look};
