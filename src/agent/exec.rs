@@ -30,6 +30,7 @@ use super::{
     orders::Orders,
     pump::{self, Pumped},
     stream::{Duplex, RecvHalf, SendHalf},
+    wasm::Place,
 };
 use crate::{
     id::ExecId,
@@ -149,8 +150,10 @@ fn spawn(shared: &Shared, start: &Start) -> Result<Child, Refusal> {
     let environment = shared.environment.with(&start.env)?;
     // Looked up here and not by the child: the reason is exact, and the quick way to spawn is open.
     let file = environment.find(program, &cwd)?;
+    let argv = start.argv.iter().map(Into::into).collect();
+    let (file, argv) = shared.modules.executable(file, argv, &environment, Place::of_exec(&cwd))?;
     let mut command = Command::new(file);
-    command.arg0(program).args(&start.argv[1..]).env_clear().envs(environment.iter()).current_dir(cwd);
+    command.arg0(&argv[0]).args(&argv[1..]).env_clear().envs(environment.iter()).current_dir(cwd);
     command.process_group(0).kill_on_drop(true);
     let spawned = match &shared.run_as {
         Some(user) => user.spawn(command, start.stdin),

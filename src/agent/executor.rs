@@ -27,6 +27,7 @@ use super::{
     run_as::User,
     stream::{Duplex, RecvHalf, SendHalf},
     wallet::Wallet,
+    wasm::Modules,
 };
 use crate::{
     frame::{self, FrameError},
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub phase: watch::Sender<Phase>,
     /// What the windows of stdin grow by.
     pub budget: Budget,
+    /// What runs modules.
+    pub modules: Modules,
     /// What may run.
     policy: Policy,
     /// What takes jobs; nothing in tests of executions.
@@ -119,6 +122,7 @@ impl Executor {
             grace: config.grace,
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
+            modules: Modules { runner: config.wasm.clone(), data: config.data.clone() },
             policy: config.policy.clone(),
             jobs,
             wallet,

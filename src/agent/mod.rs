@@ -33,6 +33,7 @@ mod testing;
 mod tests;
 mod wallet;
 pub mod warden;
+pub mod wasm;
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
@@ -92,6 +93,8 @@ pub struct Config {
     pub policy: policy::Policy,
     /// As whom executions and jobs run. Default: as the agent. Hooks always do.
     pub run_as: Option<run_as::User>,
+    /// What runs WebAssembly modules. Default none: commands that are modules are refused.
+    pub wasm: Option<wasm::Runner>,
     /// Where others see how the agent is.
     pub health: Health,
 }
@@ -118,6 +121,7 @@ impl Default for Config {
             dumpable: false,
             policy: policy::Policy::default(),
             run_as: None,
+            wasm: None,
             health: Health::default(),
         }
     }

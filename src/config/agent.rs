@@ -8,10 +8,12 @@ use crate::{
         self, Config,
         policy::{InvalidPattern, Policy},
         run_as::User,
+        wasm,
     },
     id::AgentName,
     link::{Credential, JoinToken},
     selector::{self, Labels},
+    size,
 };
 
 impl Settings {
@@ -68,6 +70,11 @@ impl Settings {
         let allow = allow.map_err(|e| Error::Value { origin: self.origin(&keys::ALLOW), problem: e.to_string() })?;
         let policy = Policy { no_exec: self.switch(&keys::NO_EXEC)?, allow };
         let run_as = self.convert(&keys::RUN_AS, |name| User::find(name).map_err(|e| e.to_string()))?;
+        let usual = wasm::Limits::default();
+        let limits = wasm::Limits {
+            memory: self.convert(&keys::WASM_MEMORY, size::parse)?.unwrap_or(usual.memory),
+            fuel: self.number(&keys::WASM_FUEL)?,
+        };
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
@@ -77,6 +84,7 @@ impl Settings {
             slots: if policy.no_exec { 0 } else { slots.unwrap_or(default.slots) },
             policy,
             run_as,
+            wasm: wasm::AVAILABLE.then(|| wasm::Runner::ourselves(limits)),
             hooks: self.path(&keys::HOOKS),
             one_shot: self.switch(&keys::ONE_SHOT)?,
             idle_exit: self.duration(&keys::IDLE_EXIT)?,

@@ -30,3 +30,4 @@ mod steer;
 mod support;
 mod survival;
 mod topics;
+mod wasm;

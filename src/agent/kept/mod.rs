@@ -29,6 +29,7 @@ use super::{
     shim::keep,
     stream::{RecvHalf, SendHalf},
     warden::Program,
+    wasm::Place,
 };
 use crate::{
     frame::{self, Incoming},
@@ -201,9 +202,12 @@ fn spec(shared: &Shared, start: &crate::protocol::exec::Start, patience: Duratio
     };
     check_directory(&cwd)?;
     let environment = shared.environment.with(&start.env)?;
+    let argv = start.argv.iter().map(Into::into).collect();
+    let file = environment.find(program, &cwd)?;
+    let (file, argv) = shared.modules.executable(file, argv, &environment, Place::of_exec(&cwd))?;
     Ok(keep::Spec {
-        program: environment.find(program, &cwd)?.into(),
-        argv: start.argv.iter().map(Into::into).collect(),
+        program: file.into(),
+        argv,
         env: environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         cwd: cwd.into(),
         stdin: start.stdin,
