@@ -30,4 +30,5 @@ mod steer;
 mod support;
 mod survival;
 mod topics;
+#[cfg(feature = "wasm")]
 mod wasm;

@@ -4,13 +4,15 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt::Write as _,
     fs::File,
     io::{self, Read},
     path::Path,
 };
 
-use wasmi::{Caller, Config, Engine, Error, Linker, Module, ResourceLimiter, Store, TrapCode, errors::ErrorKind};
+use wasmi::{
+    Caller, Config, Engine, Error, Linker, Module, ResourceLimiter, Store, TrapCode,
+    errors::{ErrorKind, LinkerError},
+};
 use wasmi_core::LimiterError;
 use wasmi_wasi::{
     WasiCtx, WasiDir,
@@ -86,7 +88,7 @@ pub(super) fn run(order: &Order, own: &[(OsString, OsString)]) -> Result<u8, Fai
         store.set_fuel(fuel).expect("the engine counts it");
     }
     let linker = linker(&engine).map_err(|error| cannot(error.to_string()))?;
-    check(&module, &linker, &store).map_err(cannot)?;
+    check(&module).map_err(cannot)?;
     let ended = linker.instantiate_and_start(&mut store, &module).and_then(|instance| {
         let start = instance.get_typed_func::<(), ()>(&store, "_start")?;
         start.call(&mut store, ())
@@ -121,6 +123,9 @@ fn not_one(bytes: &[u8], error: &Error) -> String {
     if bytes.get(4..8) == Some(&COMPONENT[..]) {
         return "a component (WASI 0.2), and only modules for WASI preview 1 run here; build it for wasm32-wasip1"
             .to_owned();
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return "no WebAssembly module: it does not begin like one".to_owned();
     }
     format!("no WebAssembly module that runs here: {error}")
 }
@@ -169,30 +174,21 @@ fn linker(engine: &Engine) -> Result<Linker<Host>, wasmi_wasi::Error> {
     Ok(linker)
 }
 
-/// Whether it is a program, and has all that it needs.
-fn check(module: &Module, linker: &Linker<Host>, store: &Store<Host>) -> Result<(), String> {
-    let missing: Vec<_> = module
-        .imports()
-        .filter(|import| linker.get(store, import.module(), import.name()).is_none())
-        .map(|import| format!("{}.{}", import.module(), import.name()))
-        .collect();
-    if let Some(first) = missing.first() {
-        let mut message = format!("it needs {first}");
-        if missing.len() > 1 {
-            let _ = write!(message, " and {} more", missing.len() - 1);
-        }
-        return Err(format!(
-            "{message}, which nobody provides here; build it for wasm32-wasip1, and without a network"
-        ));
+/// Whether it is a program.
+fn check(module: &Module) -> Result<(), String> {
+    match module.exports().any(|export| export.name() == "_start") {
+        true => Ok(()),
+        false => Err("a library, not a program: it has no _start".to_owned()),
     }
-    if !module.exports().any(|export| export.name() == "_start") {
-        return Err("a library, not a program: it has no _start".to_owned());
-    }
-    Ok(())
 }
 
 /// What to say of a module that did not end by itself.
 fn failure(name: &str, error: &Error, limits: Limits, refused: bool) -> Failure {
+    if let ErrorKind::Linker(LinkerError::MissingDefinition { name: import, .. }) = error.kind() {
+        let import = format!("{}.{}", import.module(), import.name());
+        let why = "which nobody provides here; build it for wasm32-wasip1, and without a network";
+        return Failure { code: CANNOT_RUN, message: format!("{name}: it needs {import}, {why}") };
+    }
     let message = match error.as_trap_code() {
         Some(TrapCode::OutOfFuel) => {
             let fuel = limits.fuel.unwrap_or_default();
