@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `job`, `layout`, `certs`, `clock`, `secret`, `frame`, `backoff`, `selector`, `versioned`, `private_file`, `tagged`, `metrics`, `health`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `job`, `layout`, `certs`, `clock`, `secret`, `frame`, `backoff`, `selector`, `size`, `versioned`, `private_file`, `tagged`, `metrics`, `health`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod private_file;
 pub mod secret;
 pub mod selector;
+pub mod size;
 pub mod tagged;
 pub mod versioned;
 

@@ -42,6 +42,7 @@ const LEAF_FOLDERS: &[&str] = &["certs", "job"];
 /// and nothing depends on the order of a hash.
 const PURE: &[&str] = &[
     "src/agent/shim/life",
+    "src/agent/wasm/order",
     "src/broker/acl",
     "src/controller/feed/event",
     "src/controller/feed/presence",

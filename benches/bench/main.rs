@@ -15,6 +15,8 @@ mod stage;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod traffic;
+#[cfg(feature = "wasm")]
+mod wasm;
 
 use std::path::Path;
 
@@ -85,6 +87,10 @@ async fn measure(place: &Place, effort: Effort, only: Option<&str>) -> Vec<Row> 
     drop(agents);
     if wanted("jobs") {
         jobs::measure(&mut report, &stage, &mut floor, effort).await;
+    }
+    #[cfg(feature = "wasm")]
+    if wanted("wasm") {
+        wasm::measure(&mut report, &stage, effort).await;
     }
     stage.close().await;
     if wanted("crowd") && place.nodes == 1 {

@@ -222,7 +222,8 @@ impl Load {
     }
 }
 
-async fn run(handle: &Handle, agent: &AgentName, argv: &[&str]) -> Execution {
+/// Starts an execution.
+pub async fn run(handle: &Handle, agent: &AgentName, argv: &[&str]) -> Execution {
     let request = ExecRequest::new(agent.clone(), argv.iter().copied());
     handle.exec(request).await.unwrap_or_else(|end| panic!("{argv:?}: {end:?}"))
 }

@@ -16,6 +16,7 @@ use super::{
     jobs::{self, Hooks, Jobs},
     starts,
     wallet::Wallet,
+    wasm::Modules,
 };
 use crate::{
     backoff::Backoff,
@@ -134,6 +135,7 @@ fn jobs(
         hooks: Hooks { dir: config.hooks.clone() },
         policy: config.policy.clone(),
         run_as: config.run_as.clone(),
+        modules: Modules { runner: config.wasm.clone(), data: config.data.clone() },
         launcher: config.launcher.clone(),
         environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
     };

@@ -30,6 +30,7 @@ use super::{
     stream::{Duplex, RecvHalf, SendHalf},
     wallet::Wallet,
     warden::Program,
+    wasm::{Modules, Place},
 };
 use crate::{
     frame::{self, FrameError},
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     pub budget: Budget,
     /// What serves files.
     file_server: Option<Program>,
+    /// What runs modules.
+    pub modules: Modules,
     /// What may run.
     policy: Policy,
     /// What takes jobs; nothing in tests of executions.
@@ -130,6 +133,7 @@ impl Executor {
             phase: watch::Sender::new(Phase::Open),
             budget: Budget::new(STDIN_BUDGET),
             file_server: config.file_server.clone(),
+            modules: Modules { runner: config.wasm.clone(), data: config.data.clone() },
             policy: config.policy.clone(),
             jobs,
             wallet,
@@ -229,7 +233,8 @@ impl Shared {
     ) -> Result<(PathBuf, Vec<OsString>), Refusal> {
         let program = &start.argv[0];
         if program != files::PROGRAM {
-            return Ok((environment.find(program, cwd)?, start.argv.iter().map(Into::into).collect()));
+            let argv = start.argv.iter().map(Into::into).collect();
+            return self.modules.executable(environment.find(program, cwd)?, argv, environment, Place::of_exec(cwd));
         }
         let Some(server) = &self.file_server else {
             return Err(Refusal::Failed("this agent serves no files".to_owned()));

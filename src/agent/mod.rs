@@ -36,6 +36,7 @@ mod testing;
 mod tests;
 mod wallet;
 pub mod warden;
+pub mod wasm;
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
@@ -103,6 +104,8 @@ pub struct Config {
     pub services: Services,
     /// As whom executions and jobs run. Default: as the agent. Hooks always do.
     pub run_as: Option<run_as::User>,
+    /// What runs WebAssembly modules. Default none: commands that are modules are refused.
+    pub wasm: Option<wasm::Runner>,
     /// Where others see how the agent is.
     pub health: Health,
 }
@@ -132,6 +135,7 @@ impl Default for Config {
             policy: policy::Policy::default(),
             services: Services::new(),
             run_as: None,
+            wasm: None,
             health: Health::default(),
         }
     }

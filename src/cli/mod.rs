@@ -139,6 +139,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     {
         return crate::agent::files::run(rest);
     }
+    #[cfg(feature = "wasm")]
+    if let [_, subcommand, rest @ ..] = &arguments[..]
+        && subcommand == crate::agent::wasm::SUBCOMMAND
+    {
+        return crate::agent::wasm::run(rest, &Environment::read().variables());
+    }
     let result = match Cli::try_parse_from(arguments) {
         Ok(cli) => start(cli.command, &Environment::read()),
         Err(e) => refuse(&e),

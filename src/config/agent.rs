@@ -9,10 +9,12 @@ use crate::{
         forward::Forwards,
         policy::{Files, InvalidPattern, Policy},
         run_as::User,
+        wasm,
     },
     id::AgentName,
     link::{Credential, JoinToken},
     selector::{self, Labels},
+    size,
 };
 
 impl Settings {
@@ -83,6 +85,11 @@ impl Settings {
         };
         let policy = Policy { no_exec: self.switch(&keys::NO_EXEC)?, allow, files };
         let run_as = self.convert(&keys::RUN_AS, |name| User::find(name).map_err(|e| e.to_string()))?;
+        let usual = wasm::Limits::default();
+        let limits = wasm::Limits {
+            memory: self.convert(&keys::WASM_MEMORY, size::parse)?.unwrap_or(usual.memory),
+            fuel: self.number(&keys::WASM_FUEL)?,
+        };
         Ok(Config {
             link: self.link()?,
             data: self.data_dir()?,
@@ -93,6 +100,7 @@ impl Settings {
             policy,
             forwards,
             run_as,
+            wasm: wasm::AVAILABLE.then(|| wasm::Runner::ourselves(limits)),
             hooks: self.path(&keys::HOOKS),
             one_shot: self.switch(&keys::ONE_SHOT)?,
             idle_exit: self.duration(&keys::IDLE_EXIT)?,

@@ -276,6 +276,11 @@ keys! {
     NO_FORWARD = agent("no-forward", "").switch().help("Forward no connections (rk forward)");
     /// Somebody else's rights.
     RUN_AS = agent("run-as", "USER").help("Run commands and jobs as this user; the agent itself then runs as root");
+    /// What a WebAssembly module may have.
+    WASM_MEMORY = agent("wasm-memory", "SIZE").help("Memory that a WebAssembly module may have [default: 256M]");
+    /// What it may execute.
+    WASM_FUEL = agent("wasm-fuel", "N")
+        .help("About how many instructions a WebAssembly module may execute [default: without a limit]");
     /// Bound on concurrent executions.
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
     /// Jobs at once.

@@ -34,3 +34,5 @@ mod steer;
 mod support;
 mod survival;
 mod topics;
+#[cfg(feature = "wasm")]
+mod wasm;

@@ -51,7 +51,8 @@ impl<'a> Given<'a> {
         Ok(())
     }
 
-    fn secrets(&self) -> PathBuf {
+    /// Where the secrets that are files lie, and nothing else.
+    pub fn secrets(&self) -> PathBuf {
         self.dir.join("secrets")
     }
 

@@ -40,6 +40,7 @@ use super::{
     policy::Policy,
     run_as::User,
     shim::Launcher,
+    wasm::Modules,
 };
 use crate::{
     job::{Cancel, JobId, Spec},
@@ -75,6 +76,8 @@ pub(super) struct Settings {
     pub policy: Policy,
     /// As whom jobs run; as the agent if there is nobody.
     pub run_as: Option<User>,
+    /// What runs modules.
+    pub modules: Modules,
 }
 
 /// All of them. Clones are handles of the same.

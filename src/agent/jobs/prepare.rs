@@ -8,6 +8,7 @@ use crate::{
         environment::Environment,
         run_as::User,
         shim::spec::{Background, Spec as ShimSpec, Stdin as ShimStdin},
+        wasm::{Modules, Place},
     },
     bytelog::redact::MAX_SECRETS,
     job::{Command, Hidden, Outcome, SecretRoute, Spec, Stdin},
@@ -49,7 +50,9 @@ pub fn prepare(
     }
     check_secrets(spec)?;
     secrets(spec, given, &mut environment).map_err(disk)?;
-    let (program, argv) = command(spec, given, &environment, &cwd)?;
+    let secrets = spec.secrets.values().any(|secret| secret.route == SecretRoute::File).then(|| given.secrets());
+    let place = Place { cwd: &cwd, workspace: Some(workspace), secrets: secrets.as_deref(), bundle: None };
+    let (program, argv) = command(spec, given, &settings.modules, &environment, place)?;
     given.hand_over().map_err(disk)?;
     let stdin = match &spec.stdin {
         None => ShimStdin::Empty,
@@ -114,14 +117,16 @@ fn secrets(spec: &Spec, given: &Given<'_>, environment: &mut Environment) -> Res
 fn command(
     spec: &Spec,
     given: &Given<'_>,
+    modules: &Modules,
     environment: &Environment,
-    cwd: &Path,
+    place: Place<'_>,
 ) -> Result<(OsString, Vec<OsString>), Failure> {
     let words = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
     match &spec.command {
         Command::Argv(argv) => {
-            let program = environment.find(argv.first().map_or("", String::as_str), cwd).map_err(refused)?;
-            Ok((program.into(), words(argv)))
+            let program = environment.find(argv.first().map_or("", String::as_str), place.cwd).map_err(refused)?;
+            let (program, argv) = modules.executable(program, words(argv), environment, place).map_err(refused)?;
+            Ok((program.into(), argv))
         }
         Command::Script { text, interpreter } => {
             let by_itself = interpreter.is_empty() && text.starts_with("#!");
@@ -131,7 +136,9 @@ fn command(
                 None => vec!["/bin/sh".into()],
                 Some(_) => words(interpreter),
             };
-            let program = environment.find(&argv[0].to_string_lossy(), cwd).map_err(refused)?;
+            let name = argv[0].to_string_lossy().into_owned();
+            let program = environment.find(&name, place.cwd).map_err(refused)?;
+            modules.refuse_interpreter(&program, &name).map_err(refused)?;
             argv.push(script.into());
             Ok((program.into(), argv))
         }

@@ -10,6 +10,7 @@ use crate::{
             Launcher, record,
             spec::{Exit, Outcome as ShimOutcome, Total},
         },
+        wasm::Modules,
     },
     job::{Hidden, JobId, LogFormat, Workspace},
     kafka::{Prefix, memory::MemoryCluster},
@@ -32,6 +33,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         hooks: Hooks::default(),
         policy: Policy::default(),
         run_as: None,
+        modules: Modules { runner: None, data: dir.to_owned() },
     }
 }
 
