@@ -61,6 +61,7 @@ const PURE: &[&str] = &[
     "src/certs/facts",
     "src/cli/doctor/judge",
     "src/cli/doctor/report",
+    "src/cli/exec/escape",
 ];
 
 /// What a pure module must not name, and what to do instead.

@@ -29,4 +29,5 @@ mod steer;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;
+mod terminal;
 mod topics;

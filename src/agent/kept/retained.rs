@@ -83,6 +83,11 @@ impl Retained {
         self.segments.front().map_or(self.end, |first| first.start)
     }
 
+    /// How many bytes the user confirmed; after an agent's end some less.
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// Whether more may be taken from the process.
     pub fn has_room(&self) -> bool {
         self.end - self.acked < KEPT

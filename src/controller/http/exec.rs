@@ -30,11 +30,11 @@ use crate::{
     api::{
         ApiError, Code, EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
         access::Verb,
-        exec::{ExecResume, MAX_PAYLOAD},
+        exec::{ExecAttached, ExecResume, MAX_PAYLOAD},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
     controller::{Control, Execution, Handle, access::Caller, audit::Entry, peer::BoxReader},
-    protocol::exec::Steer,
+    protocol::exec::{Attached, Steer},
 };
 
 /// How long a client may take from the upgrade to its request, and to read the end after a stop.
@@ -135,7 +135,10 @@ async fn permitted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 ) -> bool {
     let (agent, detail) = match &first {
         First::Start(request) => (&request.agent, format!("{}: {}", request.agent, request.argv.join(" "))),
-        First::Resume(resume) => (&resume.agent, format!("{}: goes on with {}", resume.agent, resume.id)),
+        First::Resume(ExecResume { agent, id, user, .. }) => {
+            let what = if user.is_some() { "goes on with" } else { "attaches to" };
+            (agent, format!("{agent}: {what} {id}"))
+        }
     };
     let checked = handle.check_agent(&client.caller, agent);
     let status = checked.as_ref().map_or_else(|error| error.code.http_status(), |()| 101);
@@ -178,8 +181,12 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         Ok(execution) => execution,
         Err(end) => return writer.write_to_client(&ending(end, resumed)).await.is_ok(),
     };
-    let Execution { pid, stdin, stdout, stderr, mut control, stdin_at } = execution;
-    let answer = if resumed { ToClient::Resumed(stdin_at) } else { ToClient::Started(pid) };
+    let Execution { pid, stdin, stdout, stderr, mut control, stdin_at, attached } = execution;
+    let answer = match attached {
+        Some(attached) => ToClient::Attached(told(&attached)),
+        None if resumed => ToClient::Resumed(stdin_at),
+        None => ToClient::Started(pid),
+    };
     let signals = control.signals();
     if writer.write_to_client(&answer).await.is_err() {
         if resumable {
@@ -201,6 +208,13 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             sent.is_ok()
         }
     }
+}
+
+/// How a new client is told where it goes on.
+fn told(attached: &Attached) -> ExecAttached {
+    let Attached { pid, stdin, stdout, stderr, user, patience, terminal } = *attached;
+    let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    ExecAttached { pid, stdin, stdout, stderr, user, patience_ms, terminal }
 }
 
 /// How a client is told of an end. What can be resumed has not ended because nobody answers now.
