@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "src/cli/doctor/judge",
     "src/cli/doctor/report",
     "src/cli/exec/escape",
+    "src/cli/exec/modes",
 ];
 
 /// What a pure module must not name, and what to do instead.

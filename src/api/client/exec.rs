@@ -111,7 +111,8 @@ where
     let (open, closed) = oneshot::channel();
     let resumption = Resumption::new(request, resume, queue, out, credit.clone());
     tokio::spawn(resumption.run((reader, writer), connect, closed));
-    let receiver = ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, open: Some(open) };
+    let receiver =
+        ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, open: Some(open) };
     Ok((ExecSender { frames, credit }, receiver))
 }
 
@@ -146,7 +147,8 @@ where
         let resumption = Resumption::attached(resume, attached, queue, out, credit.clone());
         tokio::spawn(resumption.run((reader, writer), connect, closed));
     }
-    let receiver = ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, open: Some(open) };
+    let receiver =
+        ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, open: Some(open) };
     Ok((ExecSender { frames, credit }, receiver))
 }
 

@@ -9,11 +9,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     escape::{Escape, Wish},
+    modes::Modes,
     report::Verdict,
     single::{self, Signals},
     stdio::{self, Writer},
@@ -34,6 +35,12 @@ const TYPED: usize = 1 << 20;
 
 /// How long last words, the last keys and the last output may take.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How long we try to come to an agent that cannot be reached: one that is started anew is there soon.
+const COMING: Duration = Duration::from_secs(10);
+
+/// How long between two tries.
+const AGAIN: Duration = Duration::from_millis(300);
 
 /// How a user wants it.
 pub struct Manner {
@@ -96,13 +103,27 @@ pub async fn start(client: &Client, request: &ExecRequest, manner: Manner) -> Re
 
 /// Comes back to what is kept, and is there until it ends.
 pub async fn attach(client: &Client, kept: Kept, manner: Manner) -> Result<Verdict, Failure> {
-    let signals = Signals::listen()?;
-    let (sender, mut receiver) = client.attach(kept.agent.clone(), kept.id).await.map_err(Failure::from)?;
-    let attached = match receiver.next().await.map_err(broken)? {
-        Some(ToClient::Attached(attached)) => attached,
-        Some(ToClient::Exit(end)) => return Ok(single::told(&end, None)),
-        Some(ToClient::Lost(why)) => return Err(unreachable(&why)),
-        _ => return Err(unreachable("the controller broke the rk-exec protocol")),
+    let mut signals = Signals::listen()?;
+    let coming = async {
+        let until = Instant::now() + COMING;
+        loop {
+            let (sender, mut receiver) = client.attach(kept.agent.clone(), kept.id).await.map_err(Failure::from)?;
+            match receiver.next().await.map_err(broken)? {
+                Some(ToClient::Attached(attached)) => return Ok(Ok((sender, receiver, attached))),
+                Some(ToClient::Exit(end)) => return Ok(Err(end)),
+                Some(ToClient::Lost(_)) if Instant::now() < until => sleep(AGAIN).await,
+                Some(ToClient::Lost(why)) => return Err(unreachable(&why)),
+                _ => return Err(unreachable("the controller broke the rk-exec protocol")),
+            }
+        }
+    };
+    let came = tokio::select! {
+        came = coming => came?,
+        caught = signals.next() => return Err(Failure::silent(128 + caught.number as u8)),
+    };
+    let (sender, receiver, attached) = match came {
+        Ok(came) => came,
+        Err(end) => return Ok(single::told(&end, None)),
     };
     let ExecAttached { patience_ms, terminal, .. } = attached;
     if !terminal {
@@ -129,7 +150,7 @@ impl Session {
             output::say(&format!("rk: {key}. ends this, {key}d leaves it; for {waits} there is a way back: {back}"));
         }
         let raw = if self.keys { Some(Raw::enter()?) } else { None };
-        let mut screen = Writer::stdout()?;
+        let (mut screen, mut modes) = (Writer::stdout()?, Modes::default());
         let over = {
             let Self { sender, receiver, signals, keys, .. } = &mut self;
             let keys = async {
@@ -139,14 +160,25 @@ impl Session {
                 }
             };
             tokio::select! {
-                end = show(receiver, &mut screen, &shown) => Over::Ended(end),
+                end = show(receiver, &mut screen, &mut modes, &shown) => Over::Ended(end),
                 wish = keys => Over::Wished(wish?),
                 code = single::pass_on(signals, sender) => Over::Told(code),
                 never = follow(sender, raw.as_ref(), &shown) => match never? {},
             }
         };
-        if !matches!(over, Over::Told(_) | Over::Wished(Wish::Leave)) {
-            let _ = timeout(FAREWELL, screen.finish()).await;
+        match over {
+            // All of it, unless somebody does not want to wait for a slow terminal.
+            Over::Ended(Ok(_)) => tokio::select! {
+                shown = screen.finish() => shown?,
+                caught = self.signals.next() => return Err(Failure::silent(128 + caught.number as u8)),
+            },
+            _ => {
+                let last = async {
+                    screen.write(modes.undo().into()).await?;
+                    screen.finish().await
+                };
+                let _ = timeout(FAREWELL, last).await;
+            }
         }
         let Self { sender, mut receiver, .. } = self;
         match over {
@@ -182,10 +214,18 @@ impl Session {
 }
 
 /// Shows what comes, to the end of the command.
-async fn show(receiver: &mut ExecReceiver, screen: &mut Writer, shown: &Notify) -> Result<ExecEnd, Failure> {
+async fn show(
+    receiver: &mut ExecReceiver,
+    screen: &mut Writer,
+    modes: &mut Modes,
+    shown: &Notify,
+) -> Result<ExecEnd, Failure> {
     loop {
         match receiver.next().await.map_err(broken)? {
-            Some(ToClient::Stdout(bytes) | ToClient::Stderr(bytes)) => screen.write(bytes).await?,
+            Some(ToClient::Stdout(bytes) | ToClient::Stderr(bytes)) => {
+                modes.note(&bytes);
+                screen.write(bytes).await?;
+            }
             Some(ToClient::Exit(end)) => return Ok(end),
             Some(ToClient::Lost(why)) => {
                 say(&format!("rk: the command cannot be reached ({why}); it waits for us, trying again"));
@@ -255,7 +295,9 @@ async fn read(mut typed: mpsc::Receiver<Bytes>, sender: &ExecSender, mut escape:
 
 fn help(escape: &Escape) {
     let key = escape.name().unwrap_or_default();
-    say(&format!("rk: at the beginning of a line: {key}. ends the command and goes, {key}d goes and leaves it running,"));
+    say(&format!(
+        "rk: at the beginning of a line: {key}. ends the command and goes, {key}d goes and leaves it running,"
+    ));
     say(&format!("rk: {key}{key} types {key}, {key}? shows this"));
 }
 

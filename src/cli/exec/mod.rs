@@ -4,6 +4,7 @@ mod escape;
 mod fanout;
 mod interactive;
 pub(super) mod lines;
+mod modes;
 pub(super) mod report;
 mod single;
 pub(super) mod stdio;
@@ -23,8 +24,8 @@ use crate::{
 
 use escape::Escape;
 use report::{StatusFd, Verdict};
-use terminal::Kept;
 pub use single::Signals;
+use terminal::Kept;
 
 /// How many agents of a fan-out are worked on at once, unless told otherwise.
 const MOST_AT_ONCE: usize = 256;
@@ -140,10 +141,8 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
         return Err(Failure::usage("what a terminal shows has no lines; leave -o out, or -t"));
     }
     let client = client::connect(&settings)?;
-    let manner = interactive::Manner {
-        escape: args.escape.clone().unwrap_or_default(),
-        quiet: settings.switch(&keys::QUIET)?,
-    };
+    let manner =
+        interactive::Manner { escape: args.escape.clone().unwrap_or_default(), quiet: settings.switch(&keys::QUIET)? };
     if let Some(kept) = args.attach {
         return conclude(status, interactive::attach(&client, kept, manner).await);
     }

@@ -61,7 +61,7 @@ fn who_was_killed_comes_back_to_what_was_missed() {
     for number in [1, 4_321, 19_999, 20_000] {
         assert!(text.contains(&format!("\r\n{number}\r\n")), "{number} is not there");
     }
-    answers(&mut screen, "back", pid);
+    answers(&mut screen, "home", pid);
     screen.resize(77, 22);
     screen.type_line("until [ \"$(stty size)\" = '22 77' ]; do sleep 0.05; done; echo si''zed");
     screen.wait_for("sized");

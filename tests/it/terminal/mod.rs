@@ -4,14 +4,11 @@ mod losses;
 mod screen;
 mod tmux;
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
-};
+use std::{fs, os::unix::fs::PermissionsExt};
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 
-use crate::rig::{PATIENCE, Rig, run, wait_gone, wait_number};
+use crate::rig::{Rig, run, wait_gone, wait_number};
 use screen::Screen;
 
 #[test]
@@ -68,8 +65,9 @@ fn keys_sizes_and_jobs_are_those_of_a_terminal() {
     screen.wait_for("shellis:");
     // A size is followed: the shell is told, and asks.
     screen.type_line("trap 'echo size:$(stty size):' WINCH");
+    screen.type_line("echo loop''ing; while :; do sleep 0.05; done");
+    screen.wait_for("looping");
     screen.resize(120, 40);
-    screen.type_line("while :; do sleep 0.05; done");
     screen.wait_for("size:40 120:");
     screen.resize(90, 20);
     screen.wait_for("size:20 90:");
@@ -120,7 +118,6 @@ fn the_terminal_of_a_command_that_runs_as_somebody_is_theirs() {
     for part in ["nobody\r\n", "own:nobody:", "open\r\n", "err\r\n", "pts/"] {
         assert!(screen.text().contains(part), "{part:?} is not in {}", screen.text());
     }
-    assert_ne!(fs::metadata("/dev/ptmx").unwrap().uid(), User::from_name("nobody").unwrap().unwrap().uid.as_raw());
 }
 
 #[test]
@@ -153,5 +150,4 @@ fn our_terminal_is_as_it_was_whatever_ends_us() {
     assert_eq!(screen.code(), 130);
     screen.assert_as_before();
     wait_gone(pid);
-    assert!(PATIENCE.as_secs() > 10, "waits are longer than what they wait for");
 }

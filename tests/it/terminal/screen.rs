@@ -37,8 +37,7 @@ impl Screen {
         grantpt(&side).unwrap();
         unlockpt(&side).unwrap();
         let name = ptsname(&side, Vec::new()).unwrap().into_string().unwrap();
-        let other =
-            OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(name).unwrap();
+        let other = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(name).unwrap();
         let side = File::from(side);
         set_size(&side, 100, 30);
         let before = tcgetattr(&other).unwrap();
