@@ -168,7 +168,7 @@ impl Session {
         };
         match over {
             // All of it, unless somebody does not want to wait for a slow terminal.
-            Over::Ended(Ok(_)) => tokio::select! {
+            Over::Ended(Ok(ExecEnd::Exited { .. })) => tokio::select! {
                 shown = screen.finish() => shown?,
                 caught = self.signals.next() => return Err(Failure::silent(128 + caught.number as u8)),
             },

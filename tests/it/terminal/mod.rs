@@ -63,14 +63,13 @@ fn keys_sizes_and_jobs_are_those_of_a_terminal() {
     let mut screen = Screen::start(&rig, &["exec", "-i", "-t", "a", "--", "sh"]);
     screen.type_line("echo shell''is:$$:");
     screen.wait_for("shellis:");
-    // A size is followed: the shell is told, and asks.
-    screen.type_line("trap 'echo size:$(stty size):' WINCH");
-    screen.type_line("echo loop''ing; while :; do sleep 0.05; done");
+    // A size is followed, and what is in the foreground is told.
+    screen.type_line("sh -c 'trap \"stty size\" WINCH; echo loop\"\"ing; while :; do sleep 0.05; done'");
     screen.wait_for("looping");
     screen.resize(120, 40);
-    screen.wait_for("size:40 120:");
+    screen.wait_for("40 120\r\n");
     screen.resize(90, 20);
-    screen.wait_for("size:20 90:");
+    screen.wait_for("20 90\r\n");
     // ^C interrupts what runs and not the shell.
     screen.press("\x03");
     screen.type_line("echo stop''ped");
@@ -90,6 +89,17 @@ fn keys_sizes_and_jobs_are_those_of_a_terminal() {
     screen.type_line("~~.");
     screen.wait_for("~.\r\n~.\r\n");
     screen.press("\x04");
+    // What is pasted faster than it is read arrives whole.
+    let (file, lines) = (rig.path("pasted"), (0..3000).map(|number| format!("line-{number:05}")));
+    screen.type_line(&format!("cat > {}", file.display()));
+    for line in lines.clone() {
+        screen.type_line(&line);
+    }
+    screen.press("\x04");
+    screen.type_line("echo past''ed");
+    screen.wait_for("pasted\r\n");
+    let pasted = fs::read_to_string(&file).unwrap();
+    assert!(pasted.lines().eq(lines), "{} bytes came", pasted.len());
     screen.press("\r~?");
     screen.wait_for("ends the command");
     screen.type_line("exit 5");
@@ -125,7 +135,7 @@ fn our_terminal_is_as_it_was_whatever_ends_us() {
     let rig = Rig::start("tty-ends");
     let _agent = rig.agent("a", &[]);
     let pid_file = rig.path("pid");
-    let script = format!("trap '' TERM; echo $$ > {}; while :; do sleep 1; done", pid_file.display());
+    let script = format!("trap '' TERM INT; echo $$ > {}; while :; do sleep 1; done", pid_file.display());
     let args = ["exec", "-it", "--grace", "300ms", "a", "--", "sh", "-c", &script];
     for (signals, code) in [(&["HUP"][..], 129), (&["TERM", "TERM"], 143), (&["INT", "INT"], 130)] {
         let mut screen = Screen::start(&rig, &args);

@@ -99,7 +99,8 @@ fn vi_and_top_fill_the_screen_whatever_its_size() {
 
     window.line("top -d 1");
     let is_top = |lines: &[&str]| {
-        lines.first().is_some_and(|line| line.starts_with("top -")) && lines.iter().any(|line| line.contains("COMMAND"))
+        lines.first().is_some_and(|line| line.starts_with("top -"))
+            && lines.iter().any(|line| line.contains("PID USER"))
     };
     window.shows("top shows processes", move |lines| lines.len() == 12 && is_top(lines));
     window.run(&["resize-window", "-x", "90", "-y", "25"]);
