@@ -8,7 +8,11 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use nix::unistd::geteuid;
 
-use crate::rig::{Rig, run, wait_gone, wait_number};
+use crate::{
+    failures::refused,
+    rig::{Rig, run, wait_gone, wait_number},
+    run_as::agent_command,
+};
 use screen::Screen;
 
 #[test]
@@ -75,22 +79,25 @@ fn keys_sizes_and_jobs_are_those_of_a_terminal() {
     screen.type_line("echo stop''ped");
     screen.wait_for("stopped");
     // Jobs are stopped and go on.
-    screen.type_line("sh -c 'echo work''ing; exec sleep 1000'");
+    let job = r#"trap "echo go\"\"ing" CONT; echo work""ing; while :; do sleep 0.05; done"#;
+    screen.type_line(&format!("sh -c '{job}'"));
     screen.wait_for("working");
     screen.press("\x1a");
     screen.wait_for("Stopped");
-    screen.type_line("fg; echo after''wards");
-    screen.wait_for("sleep 1000\r\n");
+    screen.type_line("fg");
+    screen.wait_for("going");
     screen.press("\x03");
+    screen.type_line("echo after''wards");
     screen.wait_for("afterwards");
     // What is no key of ours goes there, whatever begins it.
-    screen.type_line("~x() { echo tilde; }");
+    screen.type_line("~x");
+    screen.wait_for("~x: not found");
     screen.type_line("cat");
     screen.type_line("~~.");
     screen.wait_for("~.\r\n~.\r\n");
     screen.press("\x04");
     // What is pasted faster than it is read arrives whole.
-    let (file, lines) = (rig.path("pasted"), (0..3000).map(|number| format!("line-{number:05}")));
+    let (file, lines) = (rig.path("paper"), (0..3000).map(|number| format!("line-{number:05}")));
     screen.type_line(&format!("cat > {}", file.display()));
     for line in lines.clone() {
         screen.type_line(&line);
@@ -111,9 +118,7 @@ fn keys_sizes_and_jobs_are_those_of_a_terminal() {
 fn the_terminal_of_a_command_that_runs_as_somebody_is_theirs() {
     let rig = Rig::prepare("tty-run-as", 2);
     if !geteuid().is_root() {
-        let mut command = rig.agent_command("a", &rig.path("none"));
-        command.args(["--run-as", "nobody"]);
-        crate::failures::refused(command, 64, &["only root"]);
+        refused(agent_command(&rig, "nobody"), 64, &["only root"]);
         return;
     }
     rig.start_controller();
