@@ -183,8 +183,8 @@ impl Task {
                 Some(next) = self.mailbox.recv() => return After::Attach(next),
                 () = &mut over => return After::HangUp,
                 notice = hear(&mut control) => self.note(notice),
-                () = put_aside(out, pipes.map(|pipes| &pipes[0])), if runs => {}
-                () = put_aside(err, pipes.map(|pipes| &pipes[1])), if runs => {}
+                () = out.put_aside(pipes.map(|pipes| &pipes[0])), if runs => {}
+                () = err.put_aside(pipes.map(|pipes| &pipes[1])), if runs => {}
                 () = cancelling(&mut phase), if !self.cancelled => self.cancel().await,
             }
         }
@@ -446,14 +446,6 @@ async fn cancelling(phase: &mut watch::Receiver<Phase>) {
 async fn discard(output: &mut Retained, pipe: &AsyncFd<File>) {
     output.ended = !matches!(output.take(pipe, 1 << 20).await, Ok(Drained::Some(_)));
     output.ack(output.end());
-}
-
-/// Takes what comes while nobody is there, as far as it is kept.
-async fn put_aside(output: &mut Retained, pipe: Option<&AsyncFd<File>>) {
-    match pipe.filter(|_| !output.ended && output.has_room()) {
-        Some(pipe) => output.ended = !matches!(output.take(pipe, 1 << 20).await, Ok(Drained::Some(_))),
-        None => pending().await,
-    }
 }
 
 /// Lets streams go because others came.
