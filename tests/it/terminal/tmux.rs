@@ -42,6 +42,14 @@ impl Window {
         String::from_utf8_lossy(&ran.stdout).into_owned()
     }
 
+    /// Waits until what runs in it has ended, and the window with it.
+    fn wait_gone(&self) {
+        wait::until("the window is gone", PATIENCE, || {
+            let ran = self.tmux(&["list-sessions"]).output().unwrap();
+            if ran.status.success() { Err(String::from_utf8_lossy(&ran.stdout).into_owned()) } else { Ok(()) }
+        });
+    }
+
     fn line(&self, line: &str) {
         self.run(&["send-keys", "-l", line]);
         self.run(&["send-keys", "Enter"]);
@@ -75,7 +83,7 @@ fn vi_and_top_fill_the_screen_whatever_its_size() {
     let _agent = rig.agent("a", &[]);
     let text: String = (1..=100).map(|number| format!("line-{number}\n")).collect();
     fs::write(rig.path("text"), text).unwrap();
-    let window = Window::open(&rig, &["exec", "-it", "a", "--", "sh"]);
+    let window = Window::open(&rig, &["exec", "-it", "--resume", "20s", "a", "--", "sh"]);
     let has = |text: &'static str| move |lines: &[&str]| lines.iter().any(|line| line.trim_end() == text);
     window.line("echo re''ady; stty size");
     window.shows("the shell has the window's size", has("30 100"));
@@ -115,6 +123,9 @@ fn vi_and_top_fill_the_screen_whatever_its_size() {
     window.shows("top is gone", is_prompt);
     window.line("stty size");
     window.shows("the shell is back", has("25 90"));
+    // Its end is told before its agent's.
+    window.line("exit");
+    window.wait_gone();
 }
 
 #[test]
@@ -135,8 +146,5 @@ fn what_fills_the_screen_is_there_again_after_an_attach() {
     let window = Window::open(&rig, &["exec", "--attach", &kept]);
     window.shows("vi fills 30 rows", |lines| is_vi(lines, 30));
     window.line(":q");
-    wait::until("the window is gone with vi", PATIENCE, || {
-        let ran = window.tmux(&["list-sessions"]).output().unwrap();
-        if ran.status.success() { Err(String::from_utf8_lossy(&ran.stdout).into_owned()) } else { Ok(()) }
-    });
+    window.wait_gone();
 }
