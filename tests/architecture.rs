@@ -67,6 +67,8 @@ const PURE: &[&str] = &[
     "src/certs/facts",
     "src/cli/doctor/judge",
     "src/cli/doctor/report",
+    "src/cli/exec/escape",
+    "src/cli/exec/modes",
 ];
 
 /// What a pure module must not name, and what to do instead.

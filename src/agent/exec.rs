@@ -117,6 +117,11 @@ async fn begin(shared: &Shared, start: &Start, orders: &mut Orders) -> Result<Op
     if start.argv.is_empty() {
         return Err(Refusal::Failed("the command is empty".to_owned()));
     }
+    if start.terminal.is_some() {
+        return Err(Refusal::Failed(
+            "a terminal needs an execution that may be resumed; leave --resume 0s out".to_owned(),
+        ));
+    }
     shared.check(start)?;
     let slot = shared.slot()?;
     let streams = tokio::select! {

@@ -48,8 +48,8 @@ impl Orders {
                 Ok(Steer::Signal(signal)) => return Some(signal),
                 Ok(Steer::Allow { channel, up_to }) => self.allow(channel, up_to),
                 // For resumable executions only.
-                Ok(Steer::Acked { .. }) => {}
-                Ok(Steer::HangUp | Steer::Disconnected) => self.incoming = None,
+                Ok(Steer::Acked { .. } | Steer::Resize(_)) => {}
+                Ok(Steer::HangUp | Steer::Disconnected | Steer::Detached) => self.incoming = None,
                 Err(error) => {
                     tracing::debug!("no more orders: {error}");
                     self.incoming = None;

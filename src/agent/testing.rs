@@ -182,6 +182,7 @@ pub fn command(argv: &[&str]) -> Start {
         timeout: None,
         grace: Duration::from_millis(300),
         stdin: true,
+        terminal: None,
     }
 }
 

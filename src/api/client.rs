@@ -12,6 +12,7 @@ mod place;
 mod resume;
 mod retry;
 mod service;
+mod stdin;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +33,11 @@ use super::{
     AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, EXEC_PROTOCOL, ExecRequest, MAX_CALL,
     MAX_JSON, RemovedAgent, Status, frames::FramesError,
 };
-use crate::{id::AgentName, secret::Secret, selector::Selector};
+use crate::{
+    id::{AgentName, ExecId},
+    secret::Secret,
+    selector::Selector,
+};
 
 pub use exec::{ExecReceiver, ExecSender};
 pub use follow::{Followed, LogFollower};
@@ -218,6 +223,19 @@ impl Client {
             };
             opened.map_err(|e| match e {
                 FramesError::Malformed(detail) => ApiError::new(Code::TooLarge, detail).into(),
+                FramesError::Io(e) => self.broken(e),
+            })
+        };
+        self.within(self.timeout, open).await
+    }
+
+    /// Comes as a new user to the execution `id` of `agent`, whoever began it, and shuts the user before out. The first frame is `Attached`, or
+    /// `Exit` or `Lost` with why not.
+    pub async fn attach(&self, agent: AgentName, id: ExecId) -> Result<(ExecSender, ExecReceiver), ClientError> {
+        let open = async {
+            let stream = self.upgrade("/v1/exec", EXEC_PROTOCOL).await?;
+            exec::open_attached(stream, agent, id, self.clone()).await.map_err(|e| match e {
+                FramesError::Malformed(detail) => self.protocol(detail),
                 FramesError::Io(e) => self.broken(e),
             })
         };

@@ -25,13 +25,20 @@
 //! | 5 resume | to the controller | [`ExecResume`] in JSON; the first frame of another connection, instead of start |
 //! | 6 leave | to the controller | –: the client goes, or has the end |
 //! | 7 confirm | to the controller | two `u64` little-endian: the client has these bytes of stdout and of stderr |
+//! | 8 size | to the controller | two `u16` little-endian: the columns and the rows of the client's terminal |
+//! | 9 detach | to the controller | –: the client leaves the terminal and means to come back; its last frame |
 //! | 24 resumed | to the client | `u64` little-endian: stdin goes on at this byte; the largest if the process takes no more |
 //! | 25 taken | to the client | `u64` little-endian: these bytes of stdin will not be asked for again |
 //! | 26 lost | to the client | text; the last frame: the execution cannot be reached now and may be resumed |
+//! | 27 attached | to the client | [`ExecAttached`] in JSON: the answer to a resume that names no user |
 //!
 //! Bytes count from the process's first. The client keeps what was not taken of stdin, 8 MiB at most, and confirms output each
 //! MiB; the agent keeps what was not confirmed, 8 MiB at most. A client that closes the connection without leaving has two seconds to come
 //! back, one that is cut off the time that the request agreed.
+//!
+//! With [`ExecRequest::terminal`] the process has a terminal, whose output comes as stdout. Then a closed connection too leaves the agreed time,
+//! so that somebody who knows the id can come back from anywhere: by a resume without a user, which gets what no client confirmed, and
+//! shuts the client before it out.
 //!
 //! The client starts with [`STDIN_WINDOW`] bytes of credit. Because it never sends more than the controller can put
 //! aside, a signal is never stuck behind stdin that the process does not read. Towards the client it is TCP that slows
@@ -79,6 +86,21 @@ pub struct ExecRequest {
     /// That it may be resumed, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resumable>,
+    /// That it has a terminal; only with `resume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+}
+
+/// The client's terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terminal {
+    /// Its kind, for `TERM`.
+    pub kind: String,
+    /// How many characters fit into a line.
+    pub columns: u16,
+    /// How many lines there are.
+    pub rows: u16,
 }
 
 /// How an execution can be resumed.
@@ -106,6 +128,27 @@ pub struct ExecResume {
     pub stdout: u64,
     /// The same of stderr.
     pub stderr: u64,
+    /// Which client comes: 0 is the one that started it; none is a new one, which takes over.
+    pub user: Option<u32>,
+}
+
+/// Where a new client goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecAttached {
+    /// The process's id on the agent.
+    pub pid: u32,
+    /// Stdin goes on at this byte; the largest number if the process takes no more.
+    pub stdin: u64,
+    /// Stdout at this one.
+    pub stdout: u64,
+    /// Stderr at this one.
+    pub stderr: u64,
+    /// Which client it is: what its next [`ExecResume`] says.
+    pub user: u32,
+    /// How long the execution waits for it, in milliseconds.
+    pub patience_ms: u64,
+    /// Whether the process has a terminal.
+    pub terminal: bool,
 }
 
 impl ExecRequest {
@@ -121,6 +164,7 @@ impl ExecRequest {
             grace_ms: None,
             stdin: false,
             resume: None,
+            terminal: None,
         }
     }
 

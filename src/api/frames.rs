@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::exec::{ExecEnd, ExecRequest, ExecResume, MAX_PAYLOAD};
+use super::exec::{ExecAttached, ExecEnd, ExecRequest, ExecResume, MAX_PAYLOAD};
 use crate::tagged::{TaggedError, TaggedReader, TaggedWriter};
 
 const START: u8 = 1;
@@ -15,6 +15,8 @@ const SIGNAL: u8 = 4;
 const RESUME: u8 = 5;
 const LEAVE: u8 = 6;
 const CONFIRM: u8 = 7;
+const SIZE: u8 = 8;
+const DETACH: u8 = 9;
 const STARTED: u8 = 17;
 const STDOUT: u8 = 18;
 const STDERR: u8 = 19;
@@ -25,6 +27,7 @@ const STDIN_CREDIT: u8 = 23;
 const RESUMED: u8 = 24;
 const TAKEN: u8 = 25;
 const LOST: u8 = 26;
+const ATTACHED: u8 = 27;
 
 /// Client to controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,10 @@ pub enum ToController {
     Leave,
     /// The client has these bytes of stdout and stderr.
     Confirm(u64, u64),
+    /// The client's terminal has so many columns and rows.
+    Size(u16, u16),
+    /// The client leaves its terminal and means to come back.
+    Detach,
 }
 
 /// Controller to client.
@@ -68,6 +75,8 @@ pub enum ToClient {
     Taken(u64),
     /// It cannot be reached now, and why: the last frame of this connection.
     Lost(String),
+    /// A new client came to it.
+    Attached(ExecAttached),
 }
 
 /// Why frames could not be read or written.
@@ -112,6 +121,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             RESUME => ToController::Resume(json(&payload)?),
             LEAVE => ToController::Leave,
             CONFIRM if payload.len() == 16 => ToController::Confirm(long(&payload[..8])?, long(&payload[8..])?),
+            SIZE if payload.len() == 4 => {
+                let size = number(&payload)?;
+                ToController::Size(size as u16, (size >> 16) as u16)
+            }
+            DETACH => ToController::Detach,
             other => return Err(FramesError::Malformed(format!("frame kind {other}"))),
         }))
     }
@@ -130,6 +144,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             RESUMED => ToClient::Resumed(long(&payload)?),
             TAKEN => ToClient::Taken(long(&payload)?),
             LOST => ToClient::Lost(String::from_utf8_lossy(&payload).into_owned()),
+            ATTACHED => ToClient::Attached(json(&payload)?),
             other => return Err(FramesError::Malformed(format!("frame kind {other}"))),
         }))
     }
@@ -162,6 +177,10 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             ToController::Confirm(stdout, stderr) => {
                 self.frame(CONFIRM, &[stdout.to_le_bytes(), stderr.to_le_bytes()].concat()).await
             }
+            ToController::Size(columns, rows) => {
+                self.frame(SIZE, &[columns.to_le_bytes(), rows.to_le_bytes()].concat()).await
+            }
+            ToController::Detach => self.frame(DETACH, &[]).await,
         }
     }
 
@@ -177,6 +196,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             ToClient::Exit(end) => self.json(EXIT, end).await,
             ToClient::Resumed(stdin) => self.frame(RESUMED, &stdin.to_le_bytes()).await,
             ToClient::Taken(bytes) => self.frame(TAKEN, &bytes.to_le_bytes()).await,
+            ToClient::Attached(attached) => self.json(ATTACHED, attached).await,
             ToClient::Lost(why) => self.frame(LOST, &why.as_bytes()[..why.len().min(MAX_PAYLOAD)]).await,
         }
     }
@@ -251,6 +271,11 @@ mod tests {
             any::<u64>().prop_map(ToClient::Resumed),
             any::<u64>().prop_map(ToClient::Taken),
             ".*".prop_map(ToClient::Lost),
+            (any::<(u64, u64, u64, u64)>(), any::<(u32, u32, bool)>()).prop_map(
+                |((stdin, stdout, stderr, patience_ms), (pid, user, terminal))| {
+                    ToClient::Attached(ExecAttached { pid, stdin, stdout, stderr, user, patience_ms, terminal })
+                }
+            ),
             any::<i32>().prop_map(|code| ToClient::Exit(ExecEnd::Exited { code })),
             ".*".prop_map(|message| ToClient::Exit(ExecEnd::Refused { reason: RefusalKind::Busy, message })),
         ]
@@ -304,6 +329,8 @@ mod tests {
                 ToController::Signal(-2),
                 ToController::StdinEnd,
                 ToController::Confirm(1 << 40, 2),
+                ToController::Size(300, 24),
+                ToController::Detach,
                 ToController::Leave,
             ] {
                 writer.write_to_controller(&frame).await.expect("write");
@@ -317,6 +344,8 @@ mod tests {
             assert_eq!(next().await, Some(ToController::Signal(-2)));
             assert_eq!(next().await, Some(ToController::StdinEnd));
             assert_eq!(next().await, Some(ToController::Confirm(1 << 40, 2)));
+            assert_eq!(next().await, Some(ToController::Size(300, 24)));
+            assert_eq!(next().await, Some(ToController::Detach));
             assert_eq!(next().await, Some(ToController::Leave));
             assert_eq!(next().await, None);
         });

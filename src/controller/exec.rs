@@ -19,14 +19,16 @@ use super::{
     stdio::{Stdin, metered},
 };
 use crate::{
-    api::{ExecEnd, ExecRequest, Fault, RefusalKind, exec::ExecResume},
+    api::{self, ExecEnd, ExecRequest, Fault, RefusalKind, exec::ExecResume},
     frame::{self, FrameError},
     id::{AgentName, ExecId},
     link::{Lane, LinkError},
     protocol::{
         Open,
         allowance::Budget,
-        exec::{Channel, Event, Outcome, Refusal, Resume, Start, StartResumable, Stdio, Steer},
+        exec::{
+            Attached, Channel, Event, Outcome, Refusal, Resume, Size, Start, StartResumable, Stdio, Steer, Terminal,
+        },
     },
 };
 
@@ -44,6 +46,8 @@ pub struct Execution {
     pub control: Control,
     /// Where stdin goes on, if it was resumed; the largest number if the process takes no more.
     pub stdin_at: u64,
+    /// Where a new user goes on.
+    pub attached: Option<Attached>,
 }
 
 /// Steers a process and waits for its end. When it is dropped before the end, the process is given up.
@@ -177,8 +181,8 @@ pub async fn resume(
     surroundings: Surroundings,
     running: Running,
 ) -> Result<Execution, ExecEnd> {
-    let ExecResume { id, stdin, stdout, stderr, .. } = request;
-    let open = Open::ExecResume(Resume { id, stdout, stderr });
+    let ExecResume { id, stdin, stdout, stderr, user, .. } = request;
+    let open = Open::ExecResume(Resume { id, stdout, stderr, user });
     run(peer, id, stdin, true, open, surroundings, running).await
 }
 
@@ -202,9 +206,10 @@ async fn run(
         }
     };
     let Streams { control, event, stdin, stdout, stderr } = streams;
-    let (pid, stdin_at) = match event {
-        Event::Started { pid } => (pid, 0),
-        Event::Resumed { pid, stdin } => (pid, stdin),
+    let (pid, stdin_at, attached) = match event {
+        Event::Started { pid } => (pid, 0, None),
+        Event::Resumed { pid, stdin } => (pid, stdin, None),
+        Event::Attached(attached) => (attached.pid, attached.stdin, Some(attached)),
         Event::Refused(refusal) => return Err(refused(refusal)),
         Event::Exited(_) | Event::Allow { .. } | Event::Taken { .. } => {
             return Err(no_answer(Fault::Agent, format!("agent {agent} broke the exec protocol")));
@@ -222,7 +227,7 @@ async fn run(
     let answers = Answers { stdin: allow, taken: taken_out, end: end_out };
     tokio::spawn(attend(peer, surroundings, control, wishes, answers));
     let control = Control { steers, taken, end, ended: None, _interest: interest, _running: running };
-    Ok(Execution { pid, stdin, stdout, stderr, control, stdin_at })
+    Ok(Execution { pid, stdin, stdout, stderr, control, stdin_at, attached })
 }
 
 /// Opens the three streams at once and waits for the first event. A refusal needs no stdio, and is not held up by it.
@@ -285,6 +290,9 @@ fn check(request: &ExecRequest) -> Result<(), ExecEnd> {
     if request.env.keys().any(|key| key.is_empty() || key.contains('=')) {
         return refuse("names of environment variables are not empty and contain no '='");
     }
+    if request.terminal.is_some() && request.resume.is_none() {
+        return refuse("a terminal needs an execution that may be resumed");
+    }
     Ok(())
 }
 
@@ -297,6 +305,10 @@ fn message(id: ExecId, request: ExecRequest) -> Start {
         env: request.env.into_iter().collect(),
         cwd: request.cwd,
         stdin: request.stdin,
+        terminal: request.terminal.map(|api::exec::Terminal { kind, columns, rows }| {
+            let size = Size { columns, rows };
+            Terminal { kind, size }
+        }),
     }
 }
 

@@ -29,6 +29,13 @@
 //! Streams that break say nothing about the user. The process gets SIGHUP when [`Steer::HangUp`] says that the user left, when
 //! nobody resumed for a moment after [`Steer::Disconnected`], or for the agreed time after anything else. After `Exited` the
 //! execution is kept in the same way until `HangUp` or `Disconnected`, so that its end reaches the user.
+//!
+//! # Terminals
+//!
+//! A resumable execution may have a [`Terminal`]: then stdin, stdout and stderr are one, whose output comes as stdout, and
+//! [`Steer::Resize`] tells the size of the user's. Its input has no end: that of stdin only says that this user types no more. Whoever has one may lose it and come back from somewhere else, so `Disconnected` gives the
+//! agreed time and not a moment. A user that comes from somewhere else knows only the id: its [`Resume`] names no user, and the
+//! answer is `Attached` with what the next ones need. The user before it is refused from then on.
 
 use std::time::Duration;
 
@@ -53,6 +60,26 @@ pub struct Start {
     pub grace: Duration,
     /// Whether stdin is a pipe; otherwise it is `/dev/null`.
     pub stdin: bool,
+    /// That its stdio is a terminal. Resumable executions only.
+    pub terminal: Option<Terminal>,
+}
+
+/// The user's terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its kind: `TERM`, unless the process's own variables set that.
+    pub kind: String,
+    /// Its size.
+    pub size: Size,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// How many fit into a line.
+    pub columns: u16,
+    /// How many lines there are.
+    pub rows: u16,
 }
 
 /// What to run so that it may be resumed.
@@ -73,6 +100,9 @@ pub struct Resume {
     pub stdout: u64,
     /// The same of stderr.
     pub stderr: u64,
+    /// Which user comes: 0 is the one that started it. `None` is a new one that takes over; it does not know what the one before had, so
+    /// `stdout` and `stderr` mean nothing, and it gets what was not confirmed.
+    pub user: Option<u32>,
 }
 
 /// How many bytes of an output are kept for a user who did not confirm them. More makes nothing faster.
@@ -122,6 +152,10 @@ pub enum Steer {
     HangUp,
     /// The user's connection ended without a word: a process that died, or a way that was closed. Who lives comes back at once.
     Disconnected,
+    /// The user left a terminal on purpose and means to come back. What it typed before is on the way, up to stdin's end.
+    Detached,
+    /// The user's terminal has this size now. If that is no news, what runs there draws itself anew.
+    Resize(Size),
 }
 
 /// Agent to controller.
@@ -153,6 +187,27 @@ pub enum Event {
         /// How many.
         up_to: u64,
     },
+    /// The first event after a [`Resume`] of a new user.
+    Attached(Attached),
+}
+
+/// Where a new user goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The process's id on the agent.
+    pub pid: u32,
+    /// Stdin goes on at this byte; [`u64::MAX`] if the process takes no more.
+    pub stdin: u64,
+    /// Stdout at this one.
+    pub stdout: u64,
+    /// Stderr at this one.
+    pub stderr: u64,
+    /// Which user it is: what its next [`Resume`] says.
+    pub user: u32,
+    /// How long the execution waits for it.
+    pub patience: Duration,
+    /// Whether the process has a terminal.
+    pub terminal: bool,
 }
 
 /// Why a process was not started.

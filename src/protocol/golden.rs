@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Open,
     call::{Answer, Call, Condition},
-    exec::{Channel, Event, Outcome, Refusal, Resume, Start, StartResumable, Stdio, Steer},
+    exec::{Attached, Channel, Event, Outcome, Refusal, Resume, Size, Start, StartResumable, Stdio, Steer, Terminal},
     jobs::{self, Hello, LogTicket, Mark, Order, Report},
     service,
 };
@@ -36,6 +36,7 @@ fn what_opens_a_stream_has_these_bytes() {
         timeout: Some(Duration::from_millis(1500)),
         grace: Duration::from_secs(2),
         stdin: true,
+        terminal: None,
     };
     let bytes = [
         &[1, 5, 2, 2][..],
@@ -50,10 +51,13 @@ fn what_opens_a_stream_has_these_bytes() {
         b"/",
         // Seconds, then nanoseconds as a varint.
         &[1, 1, 0x80, 0xca, 0xb5, 0xee, 0x01],
-        &[2, 0, 1],
+        &[2, 0, 1, 0],
     ];
     same(&Open::Exec(start.clone()), &bytes.concat());
     let resumable = [&[4][..], &bytes.concat()[1..], &[60, 0]].concat();
+    let terminal = Terminal { kind: "vt".to_owned(), size: Size { columns: 300, rows: 24 } };
+    let with = [&bytes.concat()[..bytes.concat().len() - 1], &[1, 2, b'v', b't', 0xac, 2, 24]].concat();
+    same(&Open::Exec(Start { terminal: Some(terminal), ..start.clone() }), &with);
     same(&Open::ExecResumable(StartResumable { start, patience: Duration::from_secs(60) }), &resumable);
     let service = service::Start {
         service: "s".to_owned(),
@@ -67,7 +71,8 @@ fn what_opens_a_stream_has_these_bytes() {
     same(&service::Outcome::Refused(service::Refusal::Invalid, "x".to_owned()), &[2, 5, 1, b'x']);
     same(&service::Outcome::TimedOut, &[3]);
     same(&service::Outcome::NoAnswer("x".to_owned()), &[4, 1, b'x']);
-    same(&Open::ExecResume(Resume { id: ExecId(5), stdout: 300, stderr: 1 }), &[5, 5, 0xac, 2, 1]);
+    same(&Open::ExecResume(Resume { id: ExecId(5), stdout: 300, stderr: 1, user: None }), &[5, 5, 0xac, 2, 1, 0]);
+    same(&Open::ExecResume(Resume { id: ExecId(5), stdout: 0, stderr: 0, user: Some(2) }), &[5, 5, 0, 0, 1, 2]);
     same(&Open::Stdio(Stdio { id: ExecId(300), channel: Channel::InOut }), &[2, 0xac, 2, 0]);
     same(&Open::Stdio(Stdio { id: ExecId(1), channel: Channel::Err }), &[2, 1, 1]);
 }
@@ -80,9 +85,14 @@ fn what_follows_has_these_bytes() {
     same(&Steer::Acked { channel: Channel::Err, up_to: 1 }, &[2, 1, 1]);
     same(&Steer::HangUp, &[3]);
     same(&Steer::Disconnected, &[4]);
+    same(&Steer::Detached, &[5]);
+    same(&Steer::Resize(Size { columns: 300, rows: 24 }), &[6, 0xac, 2, 24]);
     same(&Event::Started { pid: 7 }, &[0, 7]);
     same(&Event::Resumed { pid: 7, stdin: 300 }, &[4, 7, 0xac, 2]);
     same(&Event::Taken { up_to: 300 }, &[5, 0xac, 2]);
+    let patience = Duration::from_secs(60);
+    let attached = Attached { pid: 7, stdin: 1, stdout: 300, stderr: 0, user: 1, patience, terminal: true };
+    same(&Event::Attached(attached), &[6, 7, 1, 0xac, 2, 0, 1, 60, 0, 1]);
     same(&Event::Refused(Refusal::Gone("x".to_owned())), &[1, 4, 1, b'x']);
     same(&Event::Refused(Refusal::Denied("x".to_owned())), &[1, 5, 1, b'x']);
     same(&Event::Refused(Refusal::NotFound("x".to_owned())), &[1, 0, 1, b'x']);

@@ -33,6 +33,7 @@ mod steer;
 #[path = "../support/mod.rs"]
 mod support;
 mod survival;
+mod terminal;
 mod topics;
 #[cfg(feature = "wasm")]
 mod wasm;

@@ -31,7 +31,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// An agent's command that must be refused: it never comes to look at its credential.
-fn agent_command(rig: &Rig, user: &str) -> Command {
+pub fn agent_command(rig: &Rig, user: &str) -> Command {
     let mut command = replaced(rig.agent_command("a", Path::new("")), "--credential", "env:CREDENTIAL");
     let half = "A".repeat(43);
     command.args(["--run-as", user]).env("CREDENTIAL", format!("rk1.a.{half}.{half}"));

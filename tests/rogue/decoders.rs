@@ -231,6 +231,7 @@ fn messages() -> Vec<(Vec<u8>, Reader)> {
         timeout: Some(Duration::from_secs(5)),
         grace: Duration::from_secs(10),
         stdin: true,
+        terminal: Some(exec::Terminal { kind: "xterm".to_owned(), size: exec::Size { columns: 80, rows: 24 } }),
     };
     let mark = jobs::Mark { epoch: 2, offset: 10, head: [7; 32] };
     let stream = job::StreamEnd { length: 4, sha256: [8; 32] };
@@ -242,7 +243,7 @@ fn messages() -> Vec<(Vec<u8>, Reader)> {
         message(&Open::Call(call::Call::Echo)),
         message(&Open::Exec(start.clone())),
         message(&Open::ExecResumable(exec::StartResumable { start, patience: Duration::from_secs(60) })),
-        message(&Open::ExecResume(exec::Resume { id, stdout: 300, stderr: 1 })),
+        message(&Open::ExecResume(exec::Resume { id, stdout: 300, stderr: 1, user: Some(1) })),
         message(&Open::Stdio(exec::Stdio { id, channel: exec::Channel::Err })),
         message(&Open::Jobs(jobs::Hello { mark, accept_rollback: true })),
         message(&exec::Steer::Acked { channel: exec::Channel::InOut, up_to: 1 << 40 }),

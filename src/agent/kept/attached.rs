@@ -26,12 +26,24 @@ use crate::{
     protocol::{
         CANCELLED,
         allowance::{INITIAL, Window},
-        exec::{CONFIRM, Channel, Steer},
+        exec::{CONFIRM, Channel, Event, Refusal, Steer},
     },
 };
 
 /// How much of a pipe is taken at once.
 const PIECE: usize = 256 << 10;
+
+/// Where a user goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// With the first byte of a new process.
+    Start,
+    /// With what it misses of one that runs.
+    Later {
+        /// The bytes of stdout and stderr that it has; a new user does not know.
+        has: Option<[u64; 2]>,
+    },
+}
 
 /// Streams that a controller opened for an execution.
 pub(super) struct Attachment {
@@ -39,8 +51,10 @@ pub(super) struct Attachment {
     pub orders: Incoming<Box<dyn RecvHalf>, Steer>,
     pub stdin: Box<dyn RecvHalf>,
     pub outputs: [Box<dyn SendHalf>; 2],
-    /// The bytes of stdout and stderr that the user has, if it came back.
-    pub resumed: Option<[u64; 2]>,
+    /// Which user it is.
+    pub user: u32,
+    /// Where it goes on.
+    pub from: From,
     /// Of stderr's stream nothing is read.
     _err: Box<dyn RecvHalf>,
 }
@@ -51,10 +65,19 @@ impl Attachment {
         orders: Incoming<Box<dyn RecvHalf>, Steer>,
         in_out: Duplex,
         err: Duplex,
-        resumed: Option<[u64; 2]>,
+        user: u32,
+        from: From,
     ) -> Self {
         let outputs = [in_out.send, err.send];
-        Self { events: Events::new(send), orders, stdin: in_out.recv, outputs, resumed, _err: err.recv }
+        Self { events: Events::new(send), orders, stdin: in_out.recv, outputs, user, from, _err: err.recv }
+    }
+
+    /// Tells its controller why it is the end of it, though not of the execution.
+    pub async fn refuse(mut self, why: &str) {
+        let event = Event::Refused(Refusal::Gone(why.to_owned()));
+        if self.events.say(&event).await.is_ok() {
+            let _ = self.events.finish().await;
+        }
     }
 
     /// Lets it go so that its controller sees that it is not the end.

@@ -23,6 +23,7 @@ use nix::{
 use tokio::sync::mpsc;
 
 use super::{
+    environment::Environment,
     exec::{STDIO_PATIENCE, check_directory, streams},
     executor::Shared,
     run_as::User,
@@ -35,10 +36,10 @@ use crate::{
     id::ExecId,
     protocol::{
         CANCELLED,
-        exec::{Event, Refusal, Resume, StartResumable, Steer},
+        exec::{Event, Refusal, Resume, Start, StartResumable, Steer, Terminal},
     },
 };
-use attached::Attachment;
+use attached::{Attachment, From};
 use task::Task;
 
 /// All resumable executions of this agent.
@@ -49,10 +50,18 @@ pub(super) struct Kept {
     table: Mutex<BTreeMap<ExecId, Entry>>,
 }
 
+/// There is nothing to come back to.
+const NOT_THERE: &str = "the execution is not there any more: its host was started anew, or nobody came for it in time";
+
+/// Whoever was here before a new user.
+const TAKEN_OVER: &str = "another `rk exec --attach` has taken the execution over";
+
 struct Entry {
     mailbox: mpsc::Sender<Attachment>,
     /// The process, once it runs.
     pid: Option<u32>,
+    /// The user that may come back; earlier ones were replaced.
+    user: u32,
 }
 
 impl Kept {
@@ -73,7 +82,7 @@ impl Kept {
             return None;
         }
         let (mailbox, attachments) = mpsc::channel(1);
-        table.insert(id, Entry { mailbox, pid: None });
+        table.insert(id, Entry { mailbox, pid: None, user: 0 });
         Some(attachments)
     }
 
@@ -87,8 +96,21 @@ impl Kept {
         self.lock().remove(&id);
     }
 
-    fn mailbox(&self, id: ExecId) -> Option<mpsc::Sender<Attachment>> {
-        self.lock().get(&id).map(|entry| entry.mailbox.clone())
+    fn has(&self, id: ExecId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// Lets a user in, by its number or as a new one: where it is to go, and its number.
+    fn let_in(&self, id: ExecId, user: Option<u32>) -> Result<(mpsc::Sender<Attachment>, u32), &'static str> {
+        let mut table = self.lock();
+        let Some(entry) = table.get_mut(&id) else { return Err(NOT_THERE) };
+        match user {
+            None => entry.user = entry.user.wrapping_add(1),
+            Some(user) if user < entry.user => return Err(TAKEN_OVER),
+            // An earlier agent let it in.
+            Some(user) => entry.user = user,
+        }
+        Ok((entry.mailbox.clone(), entry.user))
     }
 
     fn path(&self, id: ExecId) -> PathBuf {
@@ -117,7 +139,7 @@ pub(super) async fn start(
     };
     match begun {
         Some(Ok((task, in_out, err))) => {
-            let attachment = Attachment::new(send, orders, in_out, err, None);
+            let attachment = Attachment::new(send, orders, in_out, err, 0, From::Start);
             tokio::spawn(task.run(Some(attachment)));
         }
         Some(Err(refusal)) => refuse(&shared, id, send, refusal).await,
@@ -127,18 +149,20 @@ pub(super) async fn start(
 
 /// Comes back to an execution, on its control stream.
 pub(super) async fn resume(shared: Arc<Shared>, message: Resume, send: Box<dyn SendHalf>, recv: Box<dyn RecvHalf>) {
-    let Some(mailbox) = shared.kept.mailbox(message.id) else {
-        let why = "the execution is not there any more: its host was started anew, or nobody came for it in time";
-        return refuse(&shared, message.id, send, Refusal::Gone(why.to_owned())).await;
-    };
+    if !shared.kept.has(message.id) {
+        return refuse(&shared, message.id, send, Refusal::Gone(NOT_THERE.to_owned())).await;
+    }
     let stdio = tokio::time::timeout(STDIO_PATIENCE, streams(&shared.meeting, message.id)).await;
     match stdio {
-        Ok(Ok((in_out, err))) => {
-            let attachment =
-                Attachment::new(send, Incoming::new(recv), in_out, err, Some([message.stdout, message.stderr]));
-            // If it ended just now the streams are dropped, and the next try says so.
-            mailbox.send(attachment).await.ok();
-        }
+        Ok(Ok((in_out, err))) => match shared.kept.let_in(message.id, message.user) {
+            Ok((mailbox, user)) => {
+                let has = message.user.map(|_| [message.stdout, message.stderr]);
+                let attachment = Attachment::new(send, Incoming::new(recv), in_out, err, user, From::Later { has });
+                // If it ended just now the streams are dropped, and the next try says so.
+                mailbox.send(attachment).await.ok();
+            }
+            Err(why) => refuse(&shared, message.id, send, Refusal::Gone(why.to_owned())).await,
+        },
         Ok(Err(_)) | Err(_) => reset(send),
     }
 }
@@ -193,13 +217,13 @@ async fn begin(shared: &Arc<Shared>, message: &StartResumable) -> Result<Begun, 
     }
 }
 
-fn spec(shared: &Shared, start: &crate::protocol::exec::Start, patience: Duration) -> Result<keep::Spec, Refusal> {
+fn spec(shared: &Shared, start: &Start, patience: Duration) -> Result<keep::Spec, Refusal> {
     let cwd = match &start.cwd {
         Some(cwd) => shared.work_dir.join(cwd),
         None => shared.work_dir.clone(),
     };
     check_directory(&cwd)?;
-    let environment = shared.environment.with(&start.env)?;
+    let environment = environment(shared, start)?;
     let (file, argv) = shared.executable(start, &environment, &cwd)?;
     Ok(keep::Spec {
         program: file.into(),
@@ -207,11 +231,24 @@ fn spec(shared: &Shared, start: &crate::protocol::exec::Start, patience: Duratio
         env: environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         cwd: cwd.into(),
         stdin: start.stdin,
+        terminal: start.terminal.as_ref().map(|terminal| terminal.size),
         timeout: start.timeout,
         grace: start.grace,
         patience,
         run_as: shared.run_as.as_ref().map(User::ids).cloned(),
     })
+}
+
+/// What the process gets; the kind of a terminal unless the request says another.
+fn environment(shared: &Shared, start: &Start) -> Result<Environment, Refusal> {
+    let Some(Terminal { kind, .. }) = &start.terminal else { return shared.environment.with(&start.env) };
+    // It becomes part of a file's name.
+    if kind.len() > 64 || !kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-+._".contains(&byte)) {
+        return Err(Refusal::Failed("the kind of the terminal, TERM, is malformed".to_owned()));
+    }
+    let mut variables = vec![("TERM".to_owned(), kind.clone())];
+    variables.extend(start.env.iter().cloned());
+    shared.environment.with(&variables)
 }
 
 fn make(parent: &Path, dir: &Path) -> io::Result<()> {

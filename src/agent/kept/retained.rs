@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
+    future::pending,
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -83,6 +84,11 @@ impl Retained {
         self.segments.front().map_or(self.end, |first| first.start)
     }
 
+    /// How many bytes the user confirmed; after an agent's end some less.
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// Whether more may be taken from the process.
     pub fn has_room(&self) -> bool {
         self.end - self.acked < KEPT
@@ -147,7 +153,15 @@ impl Retained {
         .await
     }
 
-    /// The same without waiting.
+    /// Takes what comes while nobody is there, as far as it is kept; waits for ever if there is nothing to take. Cancel-safe.
+    pub async fn put_aside(&mut self, pipe: Option<&AsyncFd<File>>) {
+        match pipe.filter(|_| !self.ended && self.has_room()) {
+            Some(pipe) => self.ended = !matches!(self.take(pipe, 1 << 20).await, Ok(Drained::Some(_))),
+            None => pending().await,
+        }
+    }
+
+    /// [`Self::take`] without waiting.
     pub fn take_now(&mut self, pipe: &AsyncFd<File>, most: usize) -> io::Result<Drained> {
         self.drain(pipe.get_ref(), most)
     }

@@ -25,14 +25,15 @@ use super::{
         executor::{Phase, Shared, Working},
         shim::{keep, spec},
     },
-    attached::{Attachment, Limits, StdinEnd, StdinTold, output, stdin},
+    TAKEN_OVER,
+    attached::{Attachment, From, Limits, StdinEnd, StdinTold, output, stdin},
     retained::{Drained, Retained},
 };
 use crate::{
     id::ExecId,
     protocol::{
         allowance::{INITIAL, Window},
-        exec::{Event, Outcome, Refusal, Steer},
+        exec::{Attached, Event, Outcome, Steer},
     },
 };
 
@@ -46,6 +47,10 @@ pub(super) struct Task {
     dir: PathBuf,
     mailbox: mpsc::Receiver<Attachment>,
     patience: Duration,
+    /// The same when the user's connection ended without a word.
+    moment: Duration,
+    /// Whether the process has a terminal.
+    terminal: bool,
     grace: Duration,
     pid: u32,
     /// None when everything was taken over from it, or when it was killed.
@@ -102,10 +107,13 @@ impl Task {
         let mut outputs = [Retained::open(&dir, "out")?, Retained::open(&dir, "err")?];
         let mailbox = shared.kept.enter(id).ok_or(io::ErrorKind::AlreadyExists)?;
         let state = keeper.as_ref().map(|keeper| keeper.control.state.clone());
-        let (pid, patience, grace, taken) = match state {
+        let (pid, patience, grace, taken) = match &state {
             Some(state) => (state.pid, state.patience, state.grace, state.stdin.unwrap_or(0)),
             None => (0, MOMENT, MOMENT, 0),
         };
+        // The user of a terminal may come back from another place, and not as the same process.
+        let terminal = state.is_some_and(|state| state.terminal);
+        let moment = if terminal { patience } else { patience.min(MOMENT) };
         if keeper.is_some() {
             shared.kept.runs(id, pid);
         } else {
@@ -117,6 +125,8 @@ impl Task {
             dir,
             mailbox,
             patience,
+            moment,
+            terminal,
             grace,
             pid,
             exited: watch::Sender::new(keeper.is_none()),
@@ -161,11 +171,20 @@ impl Task {
         tokio::pin!(over);
         loop {
             let mut phase = self.shared.phase.subscribe();
+            // Until it has ended: then what is left is taken in order, and its end with it.
+            let runs = !*self.exited.borrow();
+            let [out, err] = &mut self.outputs;
+            let (mut control, pipes) = match &mut self.keeper {
+                Some(Keeper { control, pipes, .. }) => (Some(control), Some(&*pipes)),
+                None => (None, None),
+            };
             tokio::select! {
                 biased;
                 Some(next) = self.mailbox.recv() => return After::Attach(next),
                 () = &mut over => return After::HangUp,
-                notice = notice(&mut self.keeper) => self.note(notice),
+                notice = hear(&mut control) => self.note(notice),
+                () = out.put_aside(pipes.map(|pipes| &pipes[0])), if runs => {}
+                () = err.put_aside(pipes.map(|pipes| &pipes[1])), if runs => {}
                 () = cancelling(&mut phase), if !self.cancelled => self.cancel().await,
             }
         }
@@ -176,8 +195,7 @@ impl Task {
         let first = match self.greet(&attachment) {
             Ok(first) => first,
             Err(why) => {
-                let _ = attachment.events.say(&Event::Refused(Refusal::Gone(why))).await;
-                let _ = attachment.events.finish().await;
+                attachment.refuse(&why).await;
                 return After::Over;
             }
         };
@@ -190,10 +208,12 @@ impl Task {
             Ok(()) => self.conclude(attachment).await,
             Err(After::Over) => {
                 // Its keeper was killed, and the process with it.
-                let why = "what kept the execution was killed, and its process with it".to_owned();
-                let _ = attachment.events.say(&Event::Refused(Refusal::Gone(why))).await;
-                let _ = attachment.events.finish().await;
+                attachment.refuse("what kept the execution was killed, and its process with it").await;
                 After::Over
+            }
+            Err(After::Attach(next)) => {
+                replace(attachment, &next);
+                After::Attach(next)
             }
             Err(after) => {
                 attachment.reset();
@@ -204,7 +224,8 @@ impl Task {
 
     /// The first event, or why there is nothing to come back to.
     fn greet(&mut self, attachment: &Attachment) -> Result<Event, String> {
-        let Some(offsets) = attachment.resumed else { return Ok(Event::Started { pid: self.pid }) };
+        let From::Later { has } = attachment.from else { return Ok(Event::Started { pid: self.pid }) };
+        let offsets = has.unwrap_or_else(|| self.unseen());
         for (output, offset) in self.outputs.iter_mut().zip(offsets) {
             if !(output.start()..=output.end()).contains(&offset) {
                 return Err(format!("byte {offset} of its output is not there any more"));
@@ -216,17 +237,33 @@ impl Task {
         }
         let open = self.keeper.as_ref().is_some_and(|keeper| keeper.input.is_some());
         let stdin = if open { self.taken.load(Ordering::Relaxed) } else { u64::MAX };
-        Ok(Event::Resumed { pid: self.pid, stdin })
+        let (pid, [stdout, stderr]) = (self.pid, offsets);
+        Ok(match has {
+            Some(_) => Event::Resumed { pid, stdin },
+            None => {
+                let (user, patience, terminal) = (attachment.user, self.patience, self.terminal);
+                Event::Attached(Attached { pid, stdin, stdout, stderr, user, patience, terminal })
+            }
+        })
+    }
+
+    /// Where a user goes on that does not know what the one before had.
+    fn unseen(&self) -> [u64; 2] {
+        let [out, err] = &self.outputs;
+        [out, err].map(|output| output.acked().max(output.start()))
     }
 
     /// Moves bytes until all output went out. The error says what happened before.
     async fn flow(&mut self, attachment: &mut Attachment) -> Result<(), After> {
-        let offsets = attachment.resumed.unwrap_or_default();
+        let offsets = match attachment.from {
+            From::Start => [0, 0],
+            From::Later { has } => has.unwrap_or_else(|| self.unseen()),
+        };
         let limits = Limits::new(offsets);
         let told = StdinTold { allow: watch::Sender::new(INITIAL), confirm: watch::Sender::new(0) };
         let (mut said, mut phase) = (Said::new(&told.allow, &told.confirm), self.shared.phase.subscribe());
-        let Self { keeper, outputs, taken, exited, mailbox, cancelled, shared, patience, .. } = self;
-        let patience = *patience;
+        let Self { keeper, outputs, taken, exited, mailbox, cancelled, shared, .. } = self;
+        let (patience, moment, terminal) = (self.patience, self.moment, self.terminal);
         let Attachment { events, orders, stdin: source, outputs: streams, .. } = attachment;
         let (mut control, pipes, mut input) = match keeper {
             Some(Keeper { control, pipes, input }) => (Some(control), Some(&*pipes), Some(input)),
@@ -261,8 +298,16 @@ impl Task {
                         Ok(Steer::Signal(number)) => give(&mut control, keep::Order::Signal(number)).await,
                         Ok(Steer::Allow { channel, up_to }) => limits.allow(channel, up_to),
                         Ok(Steer::Acked { channel, up_to }) => limits.ack(channel, up_to),
+                        Ok(Steer::Resize(size)) => give(&mut control, keep::Order::Resize(size)).await,
                         Ok(Steer::HangUp) => return Err(After::HangUp),
-                        Ok(Steer::Disconnected) => return Err(After::Detach(patience.min(MOMENT))),
+                        Ok(Steer::Disconnected) => return Err(After::Detach(moment)),
+                        Ok(Steer::Detached) => {
+                            // What was typed before comes on another lane.
+                            if !fed {
+                                let _ = tokio::time::timeout(MOMENT, &mut feed).await;
+                            }
+                            return Err(After::Detach(patience));
+                        }
                         Err(error) => {
                             tracing::debug!("no more orders: {error}");
                             return Err(After::Detach(patience));
@@ -282,12 +327,14 @@ impl Task {
                         Ok(_) => whole = true,
                         Err(error) => {
                             tracing::debug!("an output stream is lost: {error}");
-                            return Err(lost(orders, patience).await);
+                            return Err(lost(orders, patience, moment).await);
                         }
                     },
                     end = &mut feed, if !fed => {
                         fed = true;
                         match end {
+                            // The next user may type again.
+                            StdinEnd::Whole if terminal => {}
                             StdinEnd::Whole => give(&mut control, keep::Order::EndInput).await,
                             StdinEnd::Closed => {
                                 told.allow.send_replace(u64::MAX);
@@ -295,7 +342,7 @@ impl Task {
                             StdinEnd::Lost(error) => {
                                 tracing::debug!("stdin is lost: {error}");
                                 // The control stream tells more, if it can.
-                                return Err(lost(orders, patience).await);
+                                return Err(lost(orders, patience, moment).await);
                             }
                         }
                         told.confirm.send_replace(u64::MAX);
@@ -331,12 +378,13 @@ impl Task {
                 biased;
                 order = attachment.orders.next() => match order {
                     Ok(Steer::HangUp) => break,
-                    Ok(Steer::Disconnected) => return After::Detach(self.patience.min(MOMENT)),
+                    Ok(Steer::Disconnected) => return After::Detach(self.moment),
+                    Ok(Steer::Detached) => return After::Detach(self.patience),
                     Ok(_) => {}
                     Err(_) => return After::Detach(self.patience),
                 },
                 Some(next) = self.mailbox.recv() => {
-                    attachment.reset();
+                    replace(attachment, &next);
                     return After::Attach(next);
                 }
             }
@@ -400,11 +448,14 @@ async fn discard(output: &mut Retained, pipe: &AsyncFd<File>) {
     output.ack(output.end());
 }
 
-async fn notice(keeper: &mut Option<Keeper>) -> io::Result<keep::Notice> {
-    match keeper {
-        Some(keeper) => keeper.control.notice().await,
-        None => pending().await,
+/// Lets streams go because others came.
+fn replace(attachment: Attachment, next: &Attachment) {
+    if attachment.user == next.user {
+        return attachment.reset();
     }
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(MOMENT, attachment.refuse(TAKEN_OVER)).await;
+    });
 }
 
 async fn hear(control: &mut Option<&mut keep::Control>) -> io::Result<keep::Notice> {
@@ -422,12 +473,17 @@ async fn give(control: &mut Option<&mut keep::Control>, order: keep::Order) {
 }
 
 /// What the control stream says after a stdio stream broke, for a moment.
-async fn lost(orders: &mut crate::frame::Incoming<Box<dyn super::RecvHalf>, Steer>, patience: Duration) -> After {
+async fn lost(
+    orders: &mut crate::frame::Incoming<Box<dyn super::RecvHalf>, Steer>,
+    patience: Duration,
+    moment: Duration,
+) -> After {
     let last = async {
         loop {
             match orders.next().await {
                 Ok(Steer::HangUp) => return After::HangUp,
-                Ok(Steer::Disconnected) => return After::Detach(patience.min(MOMENT)),
+                Ok(Steer::Disconnected) => return After::Detach(moment),
+                Ok(Steer::Detached) => return After::Detach(patience),
                 Ok(_) => {}
                 Err(_) => return After::Detach(patience),
             }

@@ -7,7 +7,7 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
@@ -44,6 +44,8 @@ pub(super) struct Command {
     pub env: Vec<(OsString, OsString)>,
     pub cwd: OsString,
     pub stdin: Stdin,
+    /// The terminal that is its stdio, in place of pipes and `stdin`.
+    pub terminal: Option<OsString>,
     pub run_as: Option<RunAs>,
 }
 
@@ -79,7 +81,7 @@ impl Held {
     /// Lets it go. The gate then tells whether that worked: see [`answer`]. A child that is dead already is found when it is reaped.
     pub fn release(self, spec: Spec) -> (Child, UnixStream) {
         let Spec { program, argv, env, cwd, stdin, run_as, .. } = spec;
-        self.become_command(&Command { program, argv, env, cwd, stdin, run_as })
+        self.become_command(&Command { program, argv, env, cwd, stdin, terminal: None, run_as })
     }
 
     /// The same with what it becomes.
@@ -130,8 +132,12 @@ fn execute(command: Command) -> Failure {
                 Some(File::open(path).map_err(failed(format!("stdin file {} cannot be read", path.display())))?)
             }
         };
+        // It leads a session that has no terminal, so the first that it opens becomes its own.
+        let open = |path| OpenOptions::new().read(true).write(true).open(path);
+        let terminal = command.terminal.as_ref().map(open).transpose();
+        let terminal = terminal.map_err(failed("its terminal cannot be opened".to_owned()))?;
         if let Some(run_as) = &command.run_as {
-            let became = give_stdio(run_as, stdin.as_ref()).and_then(|()| become_user(run_as));
+            let became = give_stdio(run_as, stdin.as_ref(), terminal.as_ref()).and_then(|()| become_user(run_as));
             became.map_err(failed(format!("it cannot run as user {}", run_as.uid)))?;
         }
         std::env::set_current_dir(&command.cwd)
@@ -146,6 +152,11 @@ fn execute(command: Command) -> Failure {
         if let Some(name) = command.argv.first() {
             process.arg0(name);
         }
+        if let Some(terminal) = terminal {
+            let copies = || Ok((terminal.try_clone()?, terminal.try_clone()?));
+            let (out, err) = copies().map_err(failed("its terminal cannot be shared".to_owned()))?;
+            process.stdin(terminal).stdout(out).stderr(err);
+        }
         Ok(process)
     };
     match prepare() {
@@ -155,9 +166,11 @@ fn execute(command: Command) -> Failure {
 }
 
 /// What it has open it may also open by name: `/dev/stderr`.
-fn give_stdio(run_as: &RunAs, stdin: Option<&File>) -> io::Result<()> {
+fn give_stdio(run_as: &RunAs, stdin: Option<&File>, terminal: Option<&File>) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(run_as.uid)), Some(Gid::from_raw(run_as.gid)));
     stdin.map_or(Ok(()), |stdin| fchown(stdin, uid, gid))?;
+    // Its group may write there to be heard, and is not the user's.
+    terminal.map_or(Ok(()), |terminal| fchown(terminal, uid, None))?;
     fchown(io::stdout(), uid, gid)?;
     Ok(fchown(io::stderr(), uid, gid)?)
 }

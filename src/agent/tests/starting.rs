@@ -9,7 +9,7 @@ use crate::{
     id::ExecId,
     protocol::{
         CANCELLED, Open, UNKNOWN_STREAM,
-        exec::{Channel, Event, Outcome, Refusal, Stdio},
+        exec::{Channel, Event, Outcome, Refusal, Size, Stdio, Terminal},
     },
 };
 
@@ -86,7 +86,10 @@ async fn nonsense_is_refused_with_a_reason() {
     let mut bad_env = script("true");
     bad_env.env = vec![("A=B".to_owned(), String::new())];
     let nul = command(&["sh", "a\0b"]);
-    for start in [command(&[]), bad_env, nul] {
+    // What ends with its streams has no terminal that could outlive them.
+    let mut terminal = script("true");
+    terminal.terminal = Some(Terminal { kind: "vt".to_owned(), size: Size { columns: 80, rows: 24 } });
+    for start in [command(&[]), bad_env, nul, terminal] {
         let (event, ..) = run_all(start).await;
         assert!(matches!(event, Event::Refused(Refusal::Failed(_))), "{event:?}");
     }

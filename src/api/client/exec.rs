@@ -9,14 +9,20 @@ use tokio::{
 };
 
 use super::resume::{Connect, KEPT, Resumption, Upgraded};
-use crate::api::{
-    ExecRequest,
-    exec::{MAX_PAYLOAD, Resumable, STDIN_WINDOW},
-    frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
+use crate::{
+    api::{
+        ExecRequest,
+        exec::{ExecResume, MAX_PAYLOAD, Resumable, STDIN_WINDOW},
+        frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
+    },
+    id::{AgentName, ExecId},
 };
 
 /// How much credit the controller may grant beyond what it took: a broken one cannot overflow the semaphore.
 const MAX_CREDIT: usize = 1 << 30;
+
+/// No stream comes so far: what is added to an offset below it does not overflow.
+const FURTHEST: u64 = 1 << 60;
 
 /// Sends to the process. Clones send to the same: one may feed stdin while another sends signals.
 #[derive(Clone)]
@@ -30,7 +36,7 @@ pub struct ExecReceiver {
     frames: Frames,
     credit: Arc<Semaphore>,
     ended: bool,
-    _open: oneshot::Sender<()>,
+    open: Option<oneshot::Sender<()>>,
 }
 
 /// Where frames come from.
@@ -82,7 +88,7 @@ where
         }
     });
     let source = Frames::Connection(FrameReader::new(Box::new(read)));
-    let receiver = ExecReceiver { frames: source, credit: credit.clone(), ended: false, _open: open };
+    let receiver = ExecReceiver { frames: source, credit: credit.clone(), ended: false, open: Some(open) };
     Ok((ExecSender { frames, credit }, receiver))
 }
 
@@ -105,7 +111,44 @@ where
     let (open, closed) = oneshot::channel();
     let resumption = Resumption::new(request, resume, queue, out, credit.clone());
     tokio::spawn(resumption.run((reader, writer), connect, closed));
-    let receiver = ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, _open: open };
+    let receiver =
+        ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, open: Some(open) };
+    Ok((ExecSender { frames, credit }, receiver))
+}
+
+/// Comes as a new user to an execution, on an upgraded connection; `connect` makes further ones.
+pub(super) async fn open_attached<C>(
+    stream: Upgraded,
+    agent: AgentName,
+    id: ExecId,
+    connect: C,
+) -> Result<(ExecSender, ExecReceiver), FramesError>
+where
+    C: Connect,
+{
+    let (read, write) = tokio::io::split(stream);
+    let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+    let resume = ExecResume { agent, id, stdin: true, stdout: 0, stderr: 0, user: None };
+    writer.write_to_controller(&ToController::Resume(resume.clone())).await?;
+    let ended = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let first = reader.next_from_controller().await?.ok_or_else(ended)?;
+    if let ToClient::Attached(at) = &first
+        && (at.stdout.max(at.stderr) > FURTHEST || (at.stdin > FURTHEST && at.stdin != u64::MAX))
+    {
+        return Err(FramesError::Malformed(format!("no process came as far as {at:?}")));
+    }
+    let credit = Arc::new(Semaphore::new(KEPT));
+    let (frames, queue) = mpsc::channel(4);
+    let (out, source) = mpsc::channel(2);
+    let (open, closed) = oneshot::channel();
+    // There is room for one.
+    out.try_send(Ok(first.clone())).ok();
+    if let ToClient::Attached(attached) = &first {
+        let resumption = Resumption::attached(resume, attached, queue, out, credit.clone());
+        tokio::spawn(resumption.run((reader, writer), connect, closed));
+    }
+    let receiver =
+        ExecReceiver { frames: Frames::Resumed(source), credit: credit.clone(), ended: false, open: Some(open) };
     Ok((ExecSender { frames, credit }, receiver))
 }
 
@@ -129,6 +172,16 @@ impl ExecSender {
     /// Sends the process group a signal; never waits for stdin to be taken.
     pub async fn signal(&self, signal: i32) -> Result<(), Gone> {
         self.send(ToController::Signal(signal)).await
+    }
+
+    /// Tells the size of our terminal.
+    pub async fn size(&self, columns: u16, rows: u16) -> Result<(), Gone> {
+        self.send(ToController::Size(columns, rows)).await
+    }
+
+    /// Leaves the terminal, which waits for somebody to come back; what was sent before arrives there. The receiver ends when it is said.
+    pub async fn detach(&self) -> Result<(), Gone> {
+        self.send(ToController::Detach).await
     }
 
     async fn send(&self, frame: ToController) -> Result<(), Gone> {
@@ -163,6 +216,17 @@ impl ExecReceiver {
             }
         }
         Ok(None)
+    }
+
+    /// Closes the connection: a process that still runs is ended. Returns when that was said, unlike a drop.
+    pub async fn close(&mut self) {
+        self.open = None;
+        self.drain().await;
+    }
+
+    /// Reads what still comes and forgets it.
+    pub async fn drain(&mut self) {
+        while let Ok(Some(_)) = self.next().await {}
     }
 
     fn end(&mut self) {

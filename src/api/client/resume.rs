@@ -3,22 +3,21 @@
 //! What the process did not take of stdin stays here; what came of its output is counted and confirmed. So whoever connects
 //! again says where it goes on, and no byte is missing or doubled, whoever else died meanwhile.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{ReadHalf, WriteHalf},
     sync::{Semaphore, mpsc, oneshot, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, stdin::Stdin};
 use crate::{
     api::{
         Code, EXEC_PROTOCOL, ExecEnd, ExecRequest, RefusalKind,
-        exec::{ExecResume, MAX_PAYLOAD, Resumable, STDIN_WINDOW},
+        exec::{ExecAttached, ExecResume, Resumable},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
     backoff::Backoff,
@@ -29,6 +28,9 @@ pub(super) const KEPT: usize = 8 << 20;
 
 /// Output is confirmed in steps of this size: the agent keeps eight of them.
 const CONFIRM: u64 = 1 << 20;
+
+/// Of a terminal also when nothing more came for so long: whoever comes from elsewhere gets again what was not confirmed.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Delays between tries to come back.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
@@ -60,6 +62,8 @@ impl Connect for Client {
 enum Over {
     /// The end came, or nobody wants it any more.
     Done,
+    /// Somebody means to come back, and has said so.
+    Detached,
     /// It may go on over another one.
     Lost(String),
 }
@@ -86,22 +90,8 @@ pub(super) struct Resumption {
     out: mpsc::Sender<Result<ToClient, FramesError>>,
     stdin: Stdin,
     received: Received,
-}
-
-/// What is known of stdin.
-struct Stdin {
-    pieces: VecDeque<Bytes>,
-    /// Where they begin.
-    base: u64,
-    end: u64,
-    ended: bool,
-    /// Where the connection goes on.
-    sent: u64,
-    end_sent: bool,
-    /// How much the controller takes on this connection.
-    credit: u64,
-    /// Room for more, given back when the process takes some.
-    room: Arc<Semaphore>,
+    /// Whether the process has a terminal.
+    terminal: bool,
 }
 
 /// What came.
@@ -121,68 +111,6 @@ struct Told {
     confirm: (u64, u64),
 }
 
-impl Stdin {
-    fn push(&mut self, bytes: Bytes) {
-        self.end += bytes.len() as u64;
-        self.pieces.push_back(bytes);
-    }
-
-    fn taken(&mut self, up_to: u64) {
-        if up_to == u64::MAX {
-            self.room.add_permits(usize::try_from(self.end - self.base).unwrap_or(0));
-            (self.base, self.sent) = (self.end, self.end);
-            self.pieces.clear();
-            return;
-        }
-        let mut more = up_to.min(self.end).saturating_sub(self.base);
-        self.room.add_permits(usize::try_from(more).unwrap_or(0));
-        self.base += more;
-        self.sent = self.sent.max(self.base);
-        while let Some(piece) = self.pieces.front_mut() {
-            if piece.len() as u64 > more {
-                piece.advance(usize::try_from(more).unwrap_or(0));
-                break;
-            }
-            more -= piece.len() as u64;
-            self.pieces.pop_front();
-        }
-    }
-
-    /// The next piece to send.
-    fn next(&mut self) -> Option<ToController> {
-        if self.sent == self.end {
-            let end = self.ended && !self.end_sent;
-            self.end_sent |= end;
-            return end.then_some(ToController::StdinEnd);
-        }
-        let mut skip = self.sent - self.base;
-        for piece in &self.pieces {
-            let length = piece.len() as u64;
-            if skip < length {
-                let part = (length - skip).min(MAX_PAYLOAD as u64).min(self.credit);
-                if part == 0 {
-                    return None;
-                }
-                self.sent += part;
-                self.credit -= part;
-                let from = usize::try_from(skip).unwrap_or(0);
-                return Some(ToController::Stdin(piece.slice(from..from + usize::try_from(part).unwrap_or(0))));
-            }
-            skip -= length;
-        }
-        None
-    }
-
-    /// Another connection goes on at `at`.
-    fn go_on(&mut self, at: u64) {
-        self.taken(at);
-        self.sent = self.base;
-        self.credit = u64::from(STDIN_WINDOW);
-        // A process that takes no more needs no end.
-        self.end_sent = at == u64::MAX;
-    }
-}
-
 impl Resumption {
     pub fn new(
         request: &ExecRequest,
@@ -191,20 +119,28 @@ impl Resumption {
         out: mpsc::Sender<Result<ToClient, FramesError>>,
         room: Arc<Semaphore>,
     ) -> Self {
-        let stdin = Stdin {
-            pieces: VecDeque::new(),
-            base: 0,
-            end: 0,
-            ended: false,
-            sent: 0,
-            end_sent: false,
-            credit: u64::from(STDIN_WINDOW),
-            room,
-        };
         let patience = Duration::from_millis(resume.patience_ms);
-        let resume =
-            ExecResume { agent: request.agent.clone(), id: resume.id, stdin: request.stdin, stdout: 0, stderr: 0 };
-        Self { resume, patience, queue, out, stdin, received: Received::default() }
+        let (agent, id, stdin) = (request.agent.clone(), resume.id, request.stdin);
+        let resume = ExecResume { agent, id, stdin, stdout: 0, stderr: 0, user: Some(0) };
+        let (received, terminal) = (Received::default(), request.terminal.is_some());
+        Self { resume, patience, queue, out, stdin: Stdin::new(0, room), received, terminal }
+    }
+
+    /// One that somebody else began.
+    pub fn attached(
+        resume: ExecResume,
+        attached: &ExecAttached,
+        queue: mpsc::Receiver<ToController>,
+        out: mpsc::Sender<Result<ToClient, FramesError>>,
+        room: Arc<Semaphore>,
+    ) -> Self {
+        let ExecAttached { stdin, stdout, stderr, user, patience_ms, terminal, .. } = *attached;
+        let resume = ExecResume { user: Some(user), ..resume };
+        let received = Received { stdout, stderr, confirmed: stdout + stderr };
+        let patience = Duration::from_millis(patience_ms);
+        // A process that takes no more has no place to go on at.
+        let stdin = Stdin::new(if stdin == u64::MAX { 0 } else { stdin }, room);
+        Self { resume, patience, queue, out, stdin, received, terminal }
     }
 
     /// To the end. `closed` ends when nobody wants it any more.
@@ -225,6 +161,10 @@ impl Resumption {
                 over = self.flow(&mut reader, &mut writer) => match over {
                     Over::Done => {
                         let _ = timeout(FAREWELL, leave(&mut writer)).await;
+                        return;
+                    }
+                    Over::Detached => {
+                        let _ = timeout(FAREWELL, writer.shutdown()).await;
                         return;
                     }
                     Over::Lost(why) => why,
@@ -307,11 +247,11 @@ impl Resumption {
 
     /// Moves frames both ways over one connection.
     async fn flow(&mut self, reader: &mut Reader, writer: &mut Writer) -> Over {
-        let Self { queue, out, stdin, received, .. } = self;
+        let Self { queue, out, stdin, received, terminal, .. } = self;
         let (tell, mut told) = watch::channel(Told::default());
-        let read = read(reader, out, received, tell);
+        let read = read(reader, out, received, tell, *terminal);
         let write = async {
-            let mut known = Told::default();
+            let (mut known, mut detaching) = (Told::default(), false);
             loop {
                 let frame = tokio::select! {
                     biased;
@@ -333,14 +273,21 @@ impl Resumption {
                             stdin.ended = true;
                             continue;
                         }
+                        ToController::Detach => {
+                            detaching = true;
+                            continue;
+                        }
                         frame => frame,
                     },
-                    Some(frame) = async { stdin.next() } => frame,
+                    Some(frame) = async { stdin.next().or(detaching.then_some(ToController::Detach)) } => frame,
                     // The reading side says why.
                     else => std::future::pending().await,
                 };
                 if let Err(error) = writer.write_to_controller(&frame).await {
                     return Over::Lost(error.to_string());
+                }
+                if frame == ToController::Detach {
+                    return Over::Detached;
                 }
             }
         };
@@ -358,9 +305,24 @@ async fn read(
     out: &mpsc::Sender<Result<ToClient, FramesError>>,
     received: &mut Received,
     tell: watch::Sender<Told>,
+    terminal: bool,
 ) -> Over {
+    let mut due = None;
+    let confirm = |received: &mut Received| {
+        received.confirmed = received.stdout + received.stderr;
+        tell.send_modify(|told| told.confirm = (received.stdout, received.stderr));
+    };
     loop {
-        let frame = match reader.next_from_controller().await {
+        let frame = tokio::select! {
+            biased;
+            frame = reader.next_from_controller() => frame,
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                due = None;
+                confirm(received);
+                continue;
+            }
+        };
+        let frame = match frame {
             Ok(Some(frame)) => frame,
             Ok(None) => return Over::Lost("the controller closed the connection".to_owned()),
             Err(error) => return Over::Lost(error.to_string()),
@@ -383,10 +345,11 @@ async fn read(
         }
         received.stdout += stdout;
         received.stderr += stderr;
-        if received.stdout + received.stderr - received.confirmed >= CONFIRM {
-            received.confirmed = received.stdout + received.stderr;
-            tell.send_modify(|told| told.confirm = (received.stdout, received.stderr));
+        let unconfirmed = received.stdout + received.stderr - received.confirmed;
+        if unconfirmed >= CONFIRM {
+            confirm(received);
         }
+        due = due.or_else(|| (terminal && unconfirmed > 0).then(|| Instant::now() + QUIET));
     }
 }
 
@@ -394,66 +357,4 @@ async fn read(
 async fn leave(writer: &mut Writer) -> Result<(), FramesError> {
     writer.write_to_controller(&ToController::Leave).await?;
     writer.shutdown().await
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn stdin() -> Stdin {
-        Stdin {
-            pieces: VecDeque::new(),
-            base: 0,
-            end: 0,
-            ended: false,
-            sent: 0,
-            end_sent: false,
-            credit: 1000,
-            room: Arc::new(Semaphore::new(0)),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_breaks_in_between_the_process_gets_every_byte_of_stdin_once(
-            sizes in prop::collection::vec(1usize..500, 1..30),
-            steps in prop::collection::vec((0u8..3, 0usize..2000), 0..200),
-        ) {
-            let whole: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|n| (n / 7) as u8).collect();
-            let (mut stdin, mut got, mut on_the_way) = (stdin(), Vec::new(), Vec::new());
-            let mut rest = Bytes::from(whole.clone());
-            for size in sizes {
-                stdin.push(rest.split_to(size));
-            }
-            stdin.ended = true;
-            for (kind, n) in steps {
-                match kind {
-                    0 => match stdin.next() {
-                        Some(ToController::Stdin(bytes)) => on_the_way.extend_from_slice(&bytes),
-                        _ => stdin.credit += n as u64,
-                    },
-                    1 => {
-                        got.extend(on_the_way.drain(..n.min(on_the_way.len())));
-                        stdin.taken(got.len() as u64 / 2);
-                    }
-                    _ => {
-                        on_the_way.clear();
-                        stdin.go_on(got.len() as u64);
-                    }
-                }
-                prop_assert!(whole.starts_with(&got));
-                prop_assert!(stdin.base <= got.len() as u64);
-            }
-            stdin.go_on(got.len() as u64);
-            stdin.credit = u64::MAX;
-            while let Some(ToController::Stdin(bytes)) = stdin.next() {
-                got.extend_from_slice(&bytes);
-            }
-            prop_assert!(got == whole && stdin.end_sent);
-            stdin.taken(whole.len() as u64);
-            prop_assert_eq!(stdin.room.available_permits(), whole.len());
-        }
-    }
 }

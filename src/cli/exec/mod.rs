@@ -1,10 +1,14 @@
 //! `rk exec`: runs a command on one agent with its stdio connected to ours, or on all that a selector selects.
 
+mod escape;
 mod fanout;
+mod interactive;
 pub(super) mod lines;
+mod modes;
 pub(super) mod report;
 mod single;
 pub(super) mod stdio;
+mod terminal;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,8 +22,10 @@ use crate::{
     selector::Selector,
 };
 
-use report::StatusFd;
+use escape::Escape;
+use report::{StatusFd, Verdict};
 pub use single::{Signals, interruptible};
+use terminal::Kept;
 
 /// How many agents of a fan-out are worked on at once, unless told otherwise.
 const MOST_AT_ONCE: usize = 256;
@@ -27,17 +33,20 @@ const MOST_AT_ONCE: usize = 256;
 /// How long a command waits for us, unless told otherwise.
 const RESUME: Duration = Duration::from_secs(60);
 
+/// The same with a terminal: time for a person to come back from somewhere else.
+const RESUME_TERMINAL: Duration = Duration::from_secs(600);
+
 /// Run a command on an agent, or on all that a selector selects
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "rk exec [OPTIONS] NAME -- COMMAND [ARG]…\n       rk exec [OPTIONS] -l SELECTOR -- COMMAND [ARG]…"
+    override_usage = "rk exec [OPTIONS] NAME -- COMMAND [ARG]…\n       rk exec [OPTIONS] -l SELECTOR -- COMMAND [ARG]…\n       rk exec [OPTIONS] --attach AGENT/ID"
 )]
 pub struct ExecArgs {
     /// The agent
-    #[arg(value_name = "NAME", required_unless_present = "selector", conflicts_with = "selector")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["selector", "attach"], conflicts_with = "selector")]
     name: Option<AgentName>,
     /// The command with its arguments, run without a shell
-    #[arg(value_name = "COMMAND", last = true, required = true)]
+    #[arg(value_name = "COMMAND", last = true, required_unless_present = "attach")]
     command: Vec<String>,
     /// Run on all agents with these labels, like os=linux,zone!=a
     #[arg(short = 'l', long, value_name = "SELECTOR")]
@@ -61,12 +70,25 @@ pub struct ExecArgs {
     #[arg(long, value_name = "N")]
     status_fd: Option<u32>,
     /// How long the command waits for us when the connection, the controller or the agent's process is gone; 0s: not at all. Not
-    /// with -l [default: 60s]
+    /// with -l [default: 60s, with -t 10m]
     #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
     resume: Option<Duration>,
     /// Give the command no stdin
     #[arg(long)]
     no_stdin: bool,
+    /// Pass stdin on, as is usual
+    #[arg(short = 'i', long, conflicts_with = "no_stdin")]
+    interactive: bool,
+    /// Give the command a terminal, like ours: for shells and full-screen programs. At the beginning of a line ~. ends it, ~d leaves it
+    /// running, ~? shows the keys
+    #[arg(short = 't', long, conflicts_with = "selector")]
+    tty: bool,
+    /// Come back to a command that has a terminal, by what its start printed
+    #[arg(long, value_name = "AGENT/ID", conflicts_with_all = ["name", "selector", "command", "env", "cwd", "timeout", "grace", "resume", "no_stdin", "tty"])]
+    attach: Option<Kept>,
+    /// With a terminal: the key instead of ~, like ^], or none
+    #[arg(long, value_name = "KEY")]
+    escape: Option<Escape>,
     #[command(flatten)]
     flags: ClientFlags,
 }
@@ -111,8 +133,21 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
     if format == Format::Name {
         return Err(Failure::usage("rk exec has no format name; use -o jsonl for events, or none for bare output"));
     }
+    if (args.tty && !args.no_stdin || args.attach.is_some()) && !terminal::is_ours() {
+        let cure = if args.tty { "leave -t out, or add --no-stdin" } else { "call it from a terminal" };
+        return Err(Failure::usage(format!("stdin is no terminal; {cure}")));
+    }
+    if (args.tty || args.attach.is_some()) && format != Format::Table {
+        return Err(Failure::usage("what a terminal shows has no lines; leave -o out, or -t"));
+    }
     let client = client::connect(&settings)?;
-    let patience = args.resume.unwrap_or(RESUME);
+    let manner =
+        interactive::Manner { escape: args.escape.clone().unwrap_or_default(), quiet: settings.switch(&keys::QUIET)? };
+    if let Some(kept) = args.attach {
+        return conclude(status, interactive::attach(&client, kept, manner).await);
+    }
+    let patience = args.resume.unwrap_or(if args.tty { RESUME_TERMINAL } else { RESUME });
+    let terminal = args.tty.then(|| terminal::describe(environment.value("TERM")));
     let request = |agent: AgentName| ExecRequest {
         env: env.clone(),
         cwd: args.cwd.clone(),
@@ -121,9 +156,11 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
         stdin: !args.no_stdin && args.selector.is_none(),
         resume: (args.selector.is_none() && !patience.is_zero())
             .then(|| Resumable { id: ExecId::random(), patience_ms: milliseconds(patience) }),
+        terminal: terminal.clone(),
         ..ExecRequest::new(agent, args.command.iter().cloned())
     };
     let result = match (&args.name, &args.selector) {
+        (Some(name), _) if args.tty => interactive::start(&client, &request(name.clone()), manner).await,
         (Some(name), _) => single::run(&client, &request(name.clone()), format).await,
         (None, Some(selector)) => {
             let fanout = fanout::Fanout { client, format, batch: args.batch, quiet: settings.switch(&keys::QUIET)? };
@@ -131,6 +168,11 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
         }
         (None, None) => Err(Failure::usage("name an agent or select some with -l; `rk agents ls` shows them")),
     };
+    conclude(status, result)
+}
+
+/// Says whose code it is, if somebody wants to know.
+fn conclude(status: Option<StatusFd>, result: Result<Verdict, Failure>) -> Result<u8, Failure> {
     if let Some(status) = status {
         status.write(&result);
     }

@@ -43,17 +43,32 @@ pub async fn run(client: &Client, request: &ExecRequest, format: Format) -> Resu
     let output = Output::open(request.agent.clone(), format)?;
     let end = tokio::select! {
         end = pump(receiver, output) => end?,
-        code = pass_on(signals, sender) => return Err(Failure::silent(code)),
+        code = pass_on(&mut signals, &sender) => return Err(Failure::silent(code)),
     };
-    match &end {
+    Ok(told(&end, request.timeout()))
+}
+
+/// Follows an execution that somebody else began, with our stdio.
+pub async fn follow(sender: ExecSender, receiver: ExecReceiver, mut signals: Signals) -> Result<ExecEnd, Failure> {
+    tokio::spawn(feed(sender.clone(), stdio::stdin()?));
+    let output = Output::Bare { stdout: Writer::stdout()?, stderr: Writer::stderr()? };
+    tokio::select! {
+        end = pump(receiver, output) => end,
+        code = pass_on(&mut signals, &sender) => Err(Failure::silent(code)),
+    }
+}
+
+/// Says what there is to say of an end.
+pub fn told(end: &ExecEnd, timeout: Option<Duration>) -> Verdict {
+    match end {
         ExecEnd::Exited { .. } | ExecEnd::Signalled { .. } => (),
         ExecEnd::TimedOut => {
-            let after = request.timeout().unwrap_or_default();
-            output::say(&format!("rk: timed out after {after:?}; give it more with --timeout"));
+            let after = timeout.map_or_else(String::new, |timeout| format!(" after {timeout:?}"));
+            output::say(&format!("rk: timed out{after}; give it more with --timeout"));
         }
         ExecEnd::Refused { message, .. } | ExecEnd::NoAnswer { message, .. } => output::say(&format!("rk: {message}")),
     }
-    Ok(Verdict::of(&end))
+    Verdict::of(end)
 }
 
 /// Moves stdin to the process until either side has enough.
@@ -218,7 +233,7 @@ impl Patience {
 }
 
 /// Passes signals on to the process; returns our exit code when the user wants out at once.
-async fn pass_on(mut signals: Signals, sender: ExecSender) -> u8 {
+pub async fn pass_on(signals: &mut Signals, sender: &ExecSender) -> u8 {
     let mut patience = Patience::default();
     loop {
         let caught = signals.next().await;

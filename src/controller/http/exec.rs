@@ -29,11 +29,11 @@ use crate::{
     api::{
         ApiError, EXEC_PROTOCOL, ExecEnd, ExecRequest, Fault, RefusalKind,
         access::Verb,
-        exec::{ExecResume, MAX_PAYLOAD},
+        exec::{ExecAttached, ExecResume, MAX_PAYLOAD},
         frames::{FrameReader, FrameWriter, FramesError, ToClient, ToController},
     },
     controller::{Control, Execution, Handle, access::Caller, audit::Entry, peer::BoxReader},
-    protocol::exec::Steer,
+    protocol::exec::{Attached, Steer},
 };
 
 /// How long a client may take to close its side after the end.
@@ -113,7 +113,10 @@ async fn permitted<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 ) -> bool {
     let (agent, detail) = match &first {
         First::Start(request) => (&request.agent, format!("{}: {}", request.agent, request.argv.join(" "))),
-        First::Resume(resume) => (&resume.agent, format!("{}: goes on with {}", resume.agent, resume.id)),
+        First::Resume(ExecResume { agent, id, user, .. }) => {
+            let what = if user.is_some() { "goes on with" } else { "attaches to" };
+            (agent, format!("{agent}: {what} {id}"))
+        }
     };
     let checked = handle.check_agent(&client.caller, agent);
     let status = checked.as_ref().map_or_else(|error| error.code.http_status(), |()| 101);
@@ -164,8 +167,12 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         Ok(execution) => execution,
         Err(end) => return writer.write_to_client(&ending(end, resumed)).await.is_ok(),
     };
-    let Execution { pid, stdin, stdout, stderr, mut control, stdin_at } = execution;
-    let answer = if resumed { ToClient::Resumed(stdin_at) } else { ToClient::Started(pid) };
+    let Execution { pid, stdin, stdout, stderr, mut control, stdin_at, attached } = execution;
+    let answer = match attached {
+        Some(attached) => ToClient::Attached(told(&attached)),
+        None if resumed => ToClient::Resumed(stdin_at),
+        None => ToClient::Started(pid),
+    };
     let signals = control.signals();
     if writer.write_to_client(&answer).await.is_err() {
         if resumable {
@@ -210,6 +217,13 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 /// What ends because the client's token did.
 fn forbidden(error: ApiError) -> ExecEnd {
     ExecEnd::Refused { reason: RefusalKind::Forbidden, message: error.message }
+}
+
+/// How a new client is told where it goes on.
+fn told(attached: &Attached) -> ExecAttached {
+    let Attached { pid, stdin, stdout, stderr, user, patience, terminal } = *attached;
+    let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    ExecAttached { pid, stdin, stdout, stderr, user, patience_ms, terminal }
 }
 
 /// How a client is told of an end. What can be resumed has not ended because nobody answers now.

@@ -1,11 +1,12 @@
 //! What a client sends during an execution: stdin, put aside as far as there is credit, and signals, which pass it.
 
-use std::{collections::VecDeque, io, sync::Mutex};
+use std::{collections::VecDeque, io, sync::Mutex, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWriteExt},
     sync::Notify,
+    time::timeout,
 };
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         frames::{FrameReader, FramesError, ToController},
     },
     controller::{Signals, Stdin},
-    protocol::exec::{Channel, Steer},
+    protocol::exec::{Channel, Size, Steer},
 };
 
 /// Credit is granted in pieces of this size at least.
@@ -22,6 +23,9 @@ const GRANT: u32 = STDIN_WINDOW / 16;
 
 /// Frames of stdin below this size are gathered: each piece that is put aside costs more than its bytes.
 const SMALL: usize = 8 << 10;
+
+/// How long what was typed before a client detached may take to go out.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Bytes that the process took, and that the client may send again.
 #[derive(Default)]
@@ -55,22 +59,25 @@ impl Credit {
 #[derive(Default)]
 pub struct Early {
     aside: Aside,
-    signals: VecDeque<i32>,
+    steers: VecDeque<Steer>,
 }
 
 impl Early {
     /// Takes frames until the client is gone or breaks the protocol. Cancel-safe.
     pub async fn read<R: AsyncRead + Unpin>(&mut self, reader: &mut FrameReader<R>) {
         while let Ok(Some(frame)) = reader.next_from_client().await {
-            match frame {
-                ToController::Signal(signal) if self.signals.len() < 64 => self.signals.push_back(signal),
-                ToController::Signal(_) => return,
-                frame => {
-                    if !self.aside.take(frame) {
-                        return;
-                    }
-                }
+            let steer = match frame {
+                ToController::Signal(signal) => Steer::Signal(signal),
+                ToController::Size(columns, rows) => Steer::Resize(Size { columns, rows }),
+                frame => match self.aside.take(frame) {
+                    true => continue,
+                    false => return,
+                },
+            };
+            if self.steers.len() == 64 {
+                return;
             }
+            self.steers.push_back(steer);
         }
     }
 }
@@ -121,6 +128,15 @@ impl Aside {
         }
     }
 
+    /// Hands everything on, and the end.
+    async fn empty_into(&mut self, stdin: &mut Stdin) -> io::Result<()> {
+        while self.bytes > 0 {
+            let count = stdin.write(self.first()).await?;
+            self.advance(count);
+        }
+        stdin.shutdown().await
+    }
+
     /// Forgets everything; returns how much it was.
     fn clear(&mut self) -> usize {
         self.pieces.clear();
@@ -144,10 +160,10 @@ pub async fn input<R: AsyncRead + Unpin>(
     credit: &Credit,
     resumable: bool,
 ) {
-    let Early { mut aside, signals: waiting } = early;
+    let Early { mut aside, steers: waiting } = early;
     let mut confirmed = (0, 0);
-    for signal in waiting {
-        signals.send(signal).await;
+    for steer in waiting {
+        signals.steer(steer).await;
     }
     loop {
         // A process that closed its stdin is no error: what still comes is dropped.
@@ -179,6 +195,16 @@ pub async fn input<R: AsyncRead + Unpin>(
                             signals.steer(Steer::Acked { channel, up_to }).await;
                         }
                     }
+                }
+                Ok(Some(ToController::Size(columns, rows))) => {
+                    signals.steer(Steer::Resize(Size { columns, rows })).await;
+                }
+                Ok(Some(ToController::Detach)) if resumable => {
+                    signals.steer(Steer::Detached).await;
+                    if let Some(mut stdin) = stdin {
+                        let _ = timeout(FAREWELL, aside.empty_into(&mut stdin)).await;
+                    }
+                    return;
                 }
                 Ok(Some(ToController::Leave)) if resumable => return signals.steer(Steer::HangUp).await,
                 Ok(Some(frame)) => if !aside.take(frame) {

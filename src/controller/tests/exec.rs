@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{ExecEnd, ExecRequest, Fault, RefusalKind},
+    api::{ExecEnd, ExecRequest, Fault, RefusalKind, exec::Terminal},
     controller::testing::{Site, name, soon},
     protocol::exec::{Event, Outcome, Refusal},
 };
@@ -72,6 +72,9 @@ async fn what_cannot_run_is_refused_with_its_reason() {
         let end = world.handle.exec(request).await.err().expect("invalid");
         assert_eq!(reason(&end), Some(RefusalKind::Invalid));
     }
+    let terminal = Some(Terminal { kind: "vt".to_owned(), columns: 80, rows: 24 });
+    let end = world.handle.exec(ExecRequest { terminal, ..request() }).await.err().expect("invalid");
+    assert_eq!(reason(&end), Some(RefusalKind::Invalid));
     let table = [
         (Refusal::NotFound("no x".to_owned()), RefusalKind::NotFound),
         (Refusal::NotExecutable("x".to_owned()), RefusalKind::NotExecutable),

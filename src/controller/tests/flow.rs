@@ -14,7 +14,7 @@ use crate::{
         frames::ToClient,
     },
     controller::testing::{Api, FakeAgent, FakeProcess, Site, WINDOW, World, name, soon},
-    protocol::exec::{Event, Outcome, Refusal},
+    protocol::exec::{Event, Outcome, Refusal, Size, Steer},
     secret::Secret,
 };
 
@@ -96,6 +96,15 @@ async fn stdin_reaches_the_process_and_output_and_exit_code_the_client() {
     assert_eq!(out.len(), 100_011 + blob.len());
     assert!(out[100_011..] == blob[..] && out[..1] == blob[..1]);
     assert_eq!((&err[..], end), (&b"done"[..], ExecEnd::Exited { code: 3 }));
+}
+
+#[tokio::test]
+async fn the_size_of_a_terminal_reaches_the_agent() {
+    let mut scene = Scene::new().await;
+    let (sender, _receiver, mut process) = scene.run().await;
+    sender.size(300, 24).await.expect("sent");
+    assert_eq!(process.steered().await, Steer::Resize(Size { columns: 300, rows: 24 }));
+    process.finish(b"", b"", Event::Exited(Outcome::Code(0))).await;
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use super::{
     CONTROL, Exit, INPUT, Notice, Order, State, save,
     stdin::Input,
     take,
+    terminal::Terminal,
 };
 
 /// `poll` does not count the time of a machine that sleeps.
@@ -43,6 +44,7 @@ pub(super) struct Keeper {
     outputs: [OwnedFd; 2],
     /// Whether somebody may still write them.
     open: [bool; 2],
+    terminal: Option<Terminal>,
     stdin: Input,
     agent: Option<Agent>,
     pid: u32,
@@ -71,6 +73,7 @@ enum Source {
     Signals,
     Listener,
     Output(usize),
+    Terminal,
     Stdin,
     Agent,
 }
@@ -83,6 +86,7 @@ impl Keeper {
         signals: SignalFd,
         listener: UnixListener,
         outputs: [OwnedFd; 2],
+        terminal: Option<Terminal>,
         stdin: Input,
         pid: u32,
         patience: Duration,
@@ -96,6 +100,7 @@ impl Keeper {
             listener,
             outputs,
             open: [true; 2],
+            terminal,
             stdin,
             agent: None,
             pid,
@@ -156,6 +161,8 @@ impl Keeper {
             match action {
                 Action::Signal(number) => self.reaper.signal(number),
                 Action::Kill => self.kill_again = true,
+                // Its end follows when what was there went through.
+                Action::CloseOutput if self.terminal.as_mut().is_some_and(Terminal::finish) => {}
                 // Whoever holds it may write on: nobody will read it.
                 Action::CloseOutput => {
                     self.open = [false; 2];
@@ -185,6 +192,10 @@ impl Keeper {
             fds.push(PollFd::new(output.as_fd(), PollFlags::empty()));
             sources.push(Source::Output(index));
         }
+        if let Some((fd, flags)) = self.terminal.as_ref().and_then(Terminal::interest) {
+            fds.push(PollFd::new(fd, flags));
+            sources.push(Source::Terminal);
+        }
         if let Some((fd, flags)) = self.stdin.interest() {
             fds.push(PollFd::new(fd, flags));
             sources.push(Source::Stdin);
@@ -213,6 +224,11 @@ impl Keeper {
             match source {
                 Source::Signals => self.reap(boot_clock()),
                 Source::Output(index) => self.open[*index] = false,
+                Source::Terminal => {
+                    if let Some(terminal) = &mut self.terminal {
+                        terminal.pass();
+                    }
+                }
                 Source::Stdin => {
                     let idle = self.stdin.interest().is_some_and(|(_, flags)| flags.is_empty());
                     if idle { self.stdin.close() } else { self.stdin.pass() }
@@ -260,6 +276,7 @@ impl Keeper {
                     stdin: self.stdin.taken(),
                     patience: self.patience,
                     grace: self.grace,
+                    terminal: self.terminal.is_some(),
                 };
                 let told = stream.write_all(&orders::encode(&state)).and_then(|()| stream.set_nonblocking(true));
                 if told.is_ok() {
@@ -308,6 +325,11 @@ impl Keeper {
                 Order::Cancel { signal, grace } => self.life.handle_cancel(now, signal, grace),
                 Order::EndInput => self.stdin.end(),
                 Order::Release => self.released = true,
+                Order::Resize(size) => {
+                    if let Some(terminal) = &self.terminal {
+                        terminal.resize(size);
+                    }
+                }
             }
         }
     }

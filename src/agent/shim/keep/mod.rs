@@ -5,6 +5,7 @@
 //!
 //! - **Nothing ends because an agent ended.** A pipe that no agent reads fills up and blocks the process, and loses nothing.
 //! - **Stdin has no gap and no doubled byte.** It comes through the keeper, which knows how much came; the next agent is told.
+//! - **A terminal outlives its user.** The keeper holds the user's side of it, and passes on what comes from there.
 //! - **An end.** Without an agent for the agreed time the process gets SIGHUP, and SIGKILL after its grace. The timeout runs here.
 //!
 //! It is `job-shim --keep DIR`, one thread without tokio as a job's shim is. Nothing is synced: no execution outlives its host.
@@ -12,12 +13,16 @@
 mod client;
 mod keeper;
 mod stdin;
+mod terminal;
 
 use std::{
     ffi::OsString,
     fs,
     io::{self, Write},
-    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,7 +40,9 @@ use super::{
     reaper::{self, Reaper},
     spec::{Background, Outcome, RunAs, Stdin},
 };
+use crate::protocol::exec::Size;
 use keeper::Keeper;
+use terminal::Terminal;
 
 /// The argument that makes this program a keeper.
 pub(super) const KEEP: &str = "--keep";
@@ -59,6 +66,8 @@ pub(in crate::agent) struct Spec {
     pub cwd: OsString,
     /// Whether stdin is a pipe; else it is `/dev/null`.
     pub stdin: bool,
+    /// That its stdio is a terminal of this size.
+    pub terminal: Option<Size>,
     /// How long it may run.
     pub timeout: Option<Duration>,
     /// How long it has between SIGHUP or SIGTERM and SIGKILL.
@@ -95,6 +104,8 @@ pub(in crate::agent) struct State {
     pub patience: Duration,
     /// How long the process has between SIGHUP and SIGKILL.
     pub grace: Duration,
+    /// Whether its stdio is a terminal.
+    pub terminal: bool,
 }
 
 /// What a keeper says later.
@@ -120,6 +131,8 @@ pub(in crate::agent) enum Order {
     EndInput,
     /// The output was taken over; the keeper is not needed once the process has ended.
     Release,
+    /// The user's terminal has this size.
+    Resize(Size),
 }
 
 /// How the process ended.
@@ -194,23 +207,19 @@ fn begin(dir: &Path) -> io::Result<Result<Keeper, hold::Failure>> {
     listener.set_nonblocking(true)?;
     let mut held = Held::spawn()?;
     let pid = held.child.id();
-    let outputs = [
-        held.child.stdout.take().expect("stdout is piped").into(),
-        held.child.stderr.take().expect("stderr is piped").into(),
-    ];
-    for pipe in &outputs {
-        nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE)).ok();
-    }
-    let (source, sink) = match spec.stdin {
-        true => io::pipe().map(|(read, write)| (Some(read), Some(write)))?,
-        false => (None, None),
+    let (outputs, terminal) = outputs(&mut held, spec.terminal)?;
+    let (source, sink) = match (spec.stdin, &terminal) {
+        (true, None) => io::pipe().map(|(read, write)| (Some(read), Some(write.into())))?,
+        (true, Some(terminal)) => (None, Some(terminal.input()?)),
+        (false, _) => (None, None),
     };
+    let name = terminal.as_ref().map(Terminal::name).transpose()?;
     let stdin = source.as_ref().map_or(Stdin::Empty, |pipe| {
         let path = format!("/proc/{}/fd/{}", std::process::id(), pipe.as_raw_fd());
         Stdin::File(path.into())
     });
     let Spec { program, argv, env, cwd, timeout, grace, patience, run_as, .. } = spec;
-    let (child, gate) = held.become_command(&Command { program, argv, env, cwd, stdin, run_as });
+    let (child, gate) = held.become_command(&Command { program, argv, env, cwd, stdin, terminal: name, run_as });
     // It ends when the program runs, or did not.
     if let Some(failure) = hold::answer(&gate) {
         return Ok(Err(failure));
@@ -224,8 +233,23 @@ fn begin(dir: &Path) -> io::Result<Result<Keeper, hold::Failure>> {
         background: Background::Leave,
     };
     let life = Life::new(proc::boot_clock(), rules);
-    let stdin = stdin::Input::new(sink.map(Into::into))?;
-    Ok(Ok(Keeper::new(life, Reaper::new(child, None), signals, listener, outputs, stdin, pid, patience, grace)))
+    let stdin = stdin::Input::new(sink)?;
+    let reaper = Reaper::new(child, None);
+    Ok(Ok(Keeper::new(life, reaper, signals, listener, outputs, terminal, stdin, pid, patience, grace)))
+}
+
+/// The ends from which an agent reads stdout and stderr. A terminal has no stderr: that ends at once.
+fn outputs(held: &mut Held, terminal: Option<Size>) -> io::Result<([OwnedFd; 2], Option<Terminal>)> {
+    let (out, err) = (held.child.stdout.take(), held.child.stderr.take());
+    if let Some(size) = terminal {
+        let (terminal, output) = Terminal::open(size)?;
+        return Ok(([output, io::pipe()?.0.into()], Some(terminal)));
+    }
+    let pipes = [out.expect("stdout is piped").into(), err.expect("stderr is piped").into()];
+    for pipe in &pipes {
+        nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE)).ok();
+    }
+    Ok((pipes, None))
 }
 
 /// Takes the first whole message.
