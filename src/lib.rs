@@ -18,6 +18,7 @@
 //! | `cli` | one file per subcommand |
 
 pub mod backoff;
+pub mod bundle;
 pub mod clock;
 pub mod frame;
 #[cfg(feature = "health")]

@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use super::{
-    Config, calls,
+    Config,
+    bundles::Bundles,
+    calls,
     environment::Environment,
     exec,
     group::Groups,
@@ -63,9 +65,11 @@ pub(super) struct Shared {
     /// What the windows of stdin grow by.
     pub budget: Budget,
     /// What may run.
-    policy: Policy,
+    pub policy: Policy,
     /// What takes jobs; nothing in tests of executions.
     jobs: Option<Jobs>,
+    /// What fetches bundles; nothing in tests of executions.
+    pub bundles: Option<Bundles>,
     /// What takes new credentials; nothing in tests of executions.
     pub wallet: Option<Wallet>,
     /// Executions that outlive their streams.
@@ -99,6 +103,7 @@ impl Executor {
         labels: &BTreeMap<String, String>,
         jobs: Option<Jobs>,
         wallet: Option<Wallet>,
+        bundles: Option<Bundles>,
     ) -> Self {
         let run_as = config.run_as.clone();
         let usual = || run_as.as_ref().map_or_else(|| Path::new(".").to_owned(), User::work_dir);
@@ -121,6 +126,7 @@ impl Executor {
             budget: Budget::new(STDIN_BUDGET),
             policy: config.policy.clone(),
             jobs,
+            bundles,
             wallet,
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
             slots: Arc::new(Semaphore::new(config.max_execs)),

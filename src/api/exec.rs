@@ -79,6 +79,9 @@ pub struct ExecRequest {
     /// That it may be resumed, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resumable>,
+    /// The bundles that it uses: each a name, `NAME@DIGEST`, a digest, or the beginning of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<String>,
 }
 
 /// How an execution can be resumed.
@@ -121,6 +124,7 @@ impl ExecRequest {
             grace_ms: None,
             stdin: false,
             resume: None,
+            bundles: Vec::new(),
         }
     }
 

@@ -62,7 +62,13 @@ pub async fn run(command: ControllerCommand, environment: &Environment) -> Resul
     let cluster = kafka::cluster(&settings, "controller", &config.link.prefix.to_string())?;
     let partitions = i32::try_from(config.link.partitions).unwrap_or(i32::MAX);
     let manage = settings.topics_manage()?;
-    let prepare = || topics::prepare(&cluster, &config.link.prefix, partitions, manage);
+    let installation = topics::Installation {
+        prefix: config.link.prefix.clone(),
+        partitions,
+        blobs_retention: settings.duration(&keys::BLOBS_RETENTION)?,
+        ..topics::Installation::default()
+    };
+    let prepare = || topics::prepare(&cluster, &installation, manage);
     let prepared = tokio::select! {
         prepared = outage::through(config.wait_for_kafka, crate::kafka::Error::is_outage, prepare) => prepared?,
         Some(()) = stops.recv() => return Ok(0),

@@ -10,6 +10,7 @@ mod agent;
 mod agents;
 #[cfg(feature = "broker")]
 mod broker;
+mod bundle;
 #[cfg(feature = "broker")]
 mod certs;
 mod client;
@@ -90,6 +91,9 @@ enum Command {
     /// Make, list and revoke join tokens, with which agents enrol themselves
     #[command(subcommand)]
     Tokens(tokens::TokensCommand),
+    /// Push code that agents fetch when a command needs it
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     Exec(exec::ExecArgs),
     // Its arguments are many.
     Run(Box<run::RunArgs>),
@@ -181,6 +185,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Agents(command) => agents::run(command, environment).await,
         Command::Access(command) => access::run(command, environment).await,
         Command::Tokens(command) => tokens::run(command, environment).await,
+        Command::Bundle(command) => bundle::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
         Command::Run(args) => self::run::run(*args, environment).await,
         Command::Jobs(command) => jobs::run(command, environment).await,

@@ -6,21 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::api::jobs::LogFormat;
 
-/// Reads a size in bytes: `4096`, `64K`, `10M`, `1G`, each also with `iB`; units are powers of 1024.
-pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size; use one like 500M, 10G or 1T (units of 1024)");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.strip_suffix("iB").unwrap_or(unit) {
-        "" if unit.is_empty() => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(wrong()),
-    };
-    number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
-}
+pub use crate::config::size;
 
 /// Reads a signal: `TERM`, `SIGTERM` or `15`. Its number on Linux.
 pub fn signal(text: &str) -> Result<i32, String> {

@@ -34,6 +34,7 @@ impl Settings {
             jobs,
             layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
             certificates: self.certificates(),
+            require_signed: self.require_signed()?,
             ..default
         })
     }

@@ -34,7 +34,7 @@ use keys::{Key, Role};
 use pass::Pass;
 pub use source::{SecretSource, SourceError};
 
-use crate::secret::Secret;
+use crate::{bundle::sign::PublicKey, secret::Secret};
 
 /// Values by the name of their key, in the order in which they were given.
 pub type Given = BTreeMap<&'static str, Vec<String>>;
@@ -171,6 +171,14 @@ impl Settings {
         self.text(key).map(|(_, text)| PathBuf::from(text))
     }
 
+    /// The keys that vouch for bundles, if any are asked for.
+    pub fn require_signed(&self) -> Result<Option<Vec<PublicKey>>, Error> {
+        self.convert(&keys::REQUIRE_SIGNED, |path| {
+            let pem = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+            PublicKey::all_from_pem(&pem).map_err(|e| format!("{path}: {e}"))
+        })
+    }
+
     /// On or off; off if nobody says.
     pub fn switch(&self, key: &'static Key) -> Result<bool, Error> {
         let on = self.convert(key, |text| match text {
@@ -251,6 +259,22 @@ impl Settings {
         let values = file.values(self.role, key.name)?;
         Some((format!("{}: {}", file.path().display(), key.name), values.iter().map(String::as_str).collect()))
     }
+}
+
+/// Reads a size in bytes: `4096`, `64K`, `10M`, `1G`, each also with `iB`; units are powers of 1024.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size; use one like 500M, 10G or 1T (units of 1024)");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.strip_suffix("iB").unwrap_or(unit) {
+        "" if unit.is_empty() => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
 }
 
 /// Reads a duration: `500ms`, `10s`, `5m`, `2h`.

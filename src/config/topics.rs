@@ -19,6 +19,7 @@ impl Settings {
             per_agent: self.values(&keys::PER_AGENT).map(|_| agents()).transpose()?,
             agents_as: principal(&keys::AGENTS_AS)?,
             controller_as: principal(&keys::CONTROLLER_AS)?,
+            blobs_retention: self.duration(&keys::BLOBS_RETENTION)?,
         })
     }
 }

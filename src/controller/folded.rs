@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 
-use super::{access::Tokens, directory::Directory, event::Event, jobs::Jobs};
+use super::{access::Tokens, bundles::Catalogue, directory::Directory, event::Event, jobs::Jobs};
 
 /// The state. Clones are the same.
 #[derive(Clone)]
@@ -13,13 +13,15 @@ pub struct Folded {
     pub directory: Arc<Directory>,
     /// Jobs.
     pub jobs: Arc<Jobs>,
+    /// Bundles.
+    pub catalogue: Catalogue,
     tokens: Arc<RwLock<Tokens>>,
 }
 
 impl Folded {
     /// Without anything yet.
-    pub fn new(directory: Arc<Directory>, jobs: Arc<Jobs>) -> Self {
-        Self { directory, jobs, tokens: Arc::default() }
+    pub fn new(directory: Arc<Directory>, jobs: Arc<Jobs>, catalogue: Catalogue) -> Self {
+        Self { directory, jobs, catalogue, tokens: Arc::default() }
     }
 
     /// The API's tokens.
@@ -31,6 +33,7 @@ impl Folded {
     pub fn fold(&self, event: Event) {
         match event {
             Event::Access(event) => self.tokens.write().expect("no holder panics").fold(&event),
+            Event::Bundle(event) => self.catalogue.fold(event),
             event => {
                 let admitted = self
                     .directory
@@ -48,6 +51,7 @@ impl Folded {
     pub fn forget(&self) {
         self.directory.forget();
         self.jobs.forget();
+        self.catalogue.forget();
         *self.tokens.write().expect("no holder panics") = Tokens::default();
     }
 
@@ -58,6 +62,7 @@ impl Folded {
         let mut state: Vec<Bytes> = self.directory.ask(agents);
         state.extend(self.jobs.snapshot());
         state.extend(self.tokens().snapshot().map(|event| Event::Access(event).encode()));
+        state.extend(self.catalogue.snapshot().into_iter().map(|event| Event::Bundle(event).encode()));
         state
     }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ExecId;
+use crate::{bundle::Ticket, id::ExecId};
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,8 @@ pub struct Start {
     pub grace: Duration,
     /// Whether stdin is a pipe; otherwise it is `/dev/null`.
     pub stdin: bool,
+    /// The bundles that it uses. Until the agent has them it says so by [`Event::Preparing`].
+    pub bundles: Vec<Ticket>,
 }
 
 /// What to run so that it may be resumed.
@@ -153,7 +155,17 @@ pub enum Event {
         /// How many.
         up_to: u64,
     },
+    /// What it needs is on its way; again every [`PREPARING`] or sooner until `Started` or `Refused`. Never after those.
+    Preparing {
+        /// Bytes that are there.
+        done: u64,
+        /// Of so many.
+        of: u64,
+    },
 }
+
+/// How often an agent says that it still prepares an execution.
+pub const PREPARING: Duration = Duration::from_secs(2);
 
 /// Why a process was not started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::Path, time::Duration};
 use super::{Key, Settings, files::Files, given::Given};
 use crate::{
     agent::{
+        bundles::Ready,
         environment::Environment,
         run_as::User,
         shim::spec::{Background, Spec as ShimSpec, Stdin as ShimStdin},
@@ -34,6 +35,7 @@ pub fn prepare(
     given: &Given<'_>,
     workspace: &Path,
     spec: &Spec,
+    bundles: &Ready,
 ) -> Result<ShimSpec, Failure> {
     settings.policy.check_job(spec).map_err(|why| refused(Refusal::Denied(why)))?;
     let request: Vec<_> = spec.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -43,13 +45,14 @@ pub fn prepare(
     }
     let mut environment = base.with(&request).map_err(refused)?;
     describe(&mut environment, key, spec.name.as_deref(), workspace);
+    bundles.describe(&mut environment, settings.policy.bundles_first());
     let cwd = spec.cwd.as_ref().map_or_else(|| workspace.to_owned(), |cwd| workspace.join(cwd));
     if !cwd.is_dir() {
         return Err(not_started(127, format!("{}: no such directory; it is seen from the workspace", cwd.display())));
     }
     check_secrets(spec)?;
     secrets(spec, given, &mut environment).map_err(disk)?;
-    let (program, argv) = command(spec, given, &environment, &cwd)?;
+    let (program, argv) = command(spec, given, &environment, &cwd, bundles)?;
     given.hand_over().map_err(disk)?;
     let stdin = match &spec.stdin {
         None => ShimStdin::Empty,
@@ -116,11 +119,13 @@ fn command(
     given: &Given<'_>,
     environment: &Environment,
     cwd: &Path,
+    bundles: &Ready,
 ) -> Result<(OsString, Vec<OsString>), Failure> {
     let words = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
     match &spec.command {
         Command::Argv(argv) => {
-            let program = environment.find(argv.first().map_or("", String::as_str), cwd).map_err(refused)?;
+            let program = argv.first().map_or("", String::as_str);
+            let program = bundles.find(environment, program, cwd).map_err(refused)?;
             Ok((program.into(), words(argv)))
         }
         Command::Script { text, interpreter } => {
@@ -131,7 +136,7 @@ fn command(
                 None => vec!["/bin/sh".into()],
                 Some(_) => words(interpreter),
             };
-            let program = environment.find(&argv[0].to_string_lossy(), cwd).map_err(refused)?;
+            let program = bundles.find(environment, &argv[0].to_string_lossy(), cwd).map_err(refused)?;
             argv.push(script.into());
             Ok((program.into(), argv))
         }

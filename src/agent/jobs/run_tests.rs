@@ -20,6 +20,13 @@ fn key() -> Key {
 }
 
 fn settings(dir: &std::path::Path) -> Settings {
+    let bundles = bundles::Settings {
+        data: dir.to_owned(),
+        limit: 1 << 20,
+        keys: None,
+        topic: Prefix::default().blobs(),
+        run_as: None,
+    };
     let name = "a1".parse().expect("name");
     Settings {
         jobs: dir.join("jobs"),
@@ -28,6 +35,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         topic: Prefix::default().logs(),
         slots: 1,
         launcher: Launcher::ourselves(),
+        bundles: Bundles::new(bundles, std::sync::Arc::new(MemoryCluster::new())).expect("cache"),
         environment: Environment::of_agent([], &name, &BTreeMap::new()),
         hooks: Hooks::default(),
         policy: Policy::default(),

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 
-use super::{Failure, client, flags::ClientFlags, log, output::Format};
+use super::{Failure, bundle::Uses, client, flags::ClientFlags, log, output::Format};
 use crate::{
     api::{ExecRequest, exec::Resumable},
     config::{Environment, keys},
@@ -64,6 +64,9 @@ pub struct ExecArgs {
     /// with -l [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
     resume: Option<Duration>,
+    /// Run with a bundle: its name, NAME@DIGEST, a digest, or a path here, which is pushed first; may be repeated
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: Vec<String>,
     /// Give the command no stdin
     #[arg(long)]
     no_stdin: bool,
@@ -112,6 +115,8 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
         return Err(Failure::usage("rk exec has no format name; use -o jsonl for events, or none for bare output"));
     }
     let client = client::connect(&settings)?;
+    let uses = Uses::of(&client, &args.bundle).await?;
+    let command = uses.command(&args.command);
     let patience = args.resume.unwrap_or(RESUME);
     let request = |agent: AgentName| ExecRequest {
         env: env.clone(),
@@ -121,7 +126,8 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
         stdin: !args.no_stdin && args.selector.is_none(),
         resume: (args.selector.is_none() && !patience.is_zero())
             .then(|| Resumable { id: ExecId::random(), patience_ms: milliseconds(patience) }),
-        ..ExecRequest::new(agent, args.command.iter().cloned())
+        bundles: uses.bundles.clone(),
+        ..ExecRequest::new(agent, command.iter().cloned())
     };
     let result = match (&args.name, &args.selector) {
         (Some(name), _) => single::run(&client, &request(name.clone()), format).await,

@@ -41,16 +41,15 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Does about the topics what `manage` says: [`ensure`], [`check`], or nothing.
+/// Does about the topics what `manage` says: as [`ensure`], as [`check`], or nothing.
 pub async fn prepare(
     cluster: &KafkaCluster,
-    prefix: &Prefix,
-    partitions: i32,
+    installation: &Installation,
     manage: Manage,
 ) -> Result<Report, Error> {
     match manage {
-        Manage::Auto => ensure(cluster, prefix, partitions).await,
-        Manage::PlanOnly => check(cluster, prefix, partitions).await,
+        Manage::Auto => create(cluster, installation).await,
+        Manage::PlanOnly => find(cluster, installation).await,
         Manage::Off => Ok(Report::default()),
     }
 }
@@ -60,8 +59,21 @@ pub async fn prepare(
 /// [`Error::Authorization`] if topics are missing and we may not create them: its text holds the commands for somebody
 /// who may. [`Error::Config`] if a topic has another number of partitions.
 pub async fn ensure(cluster: &KafkaCluster, prefix: &Prefix, partitions: i32) -> Result<Report, Error> {
+    create(cluster, &usual(prefix, partitions)).await
+}
+
+/// As [`ensure`], but creates nothing: [`Error::Authorization`], with the commands, if a topic is missing.
+pub async fn check(cluster: &KafkaCluster, prefix: &Prefix, partitions: i32) -> Result<Report, Error> {
+    find(cluster, &usual(prefix, partitions)).await
+}
+
+fn usual(prefix: &Prefix, partitions: i32) -> Installation {
+    Installation { prefix: prefix.clone(), partitions, ..Installation::default() }
+}
+
+async fn create(cluster: &KafkaCluster, installation: &Installation) -> Result<Report, Error> {
     let admin = cluster.admin();
-    let (desired, differences, mut report) = compare(cluster, prefix, partitions).await?;
+    let (desired, differences, mut report) = compare(cluster, installation).await?;
     let missing: Vec<Difference> = differences.into_iter().filter(is_missing).collect();
     for applied in apply(&admin, &missing).await? {
         match (applied.difference.topic(), applied.result) {
@@ -76,9 +88,8 @@ pub async fn ensure(cluster: &KafkaCluster, prefix: &Prefix, partitions: i32) ->
     Ok(report)
 }
 
-/// As [`ensure`], but creates nothing: [`Error::Authorization`], with the commands, if a topic is missing.
-pub async fn check(cluster: &KafkaCluster, prefix: &Prefix, partitions: i32) -> Result<Report, Error> {
-    let (desired, differences, report) = compare(cluster, prefix, partitions).await?;
+async fn find(cluster: &KafkaCluster, installation: &Installation) -> Result<Report, Error> {
+    let (desired, differences, report) = compare(cluster, installation).await?;
     match differences.iter().find(|difference| is_missing(difference)).and_then(Difference::topic) {
         Some(topic) => {
             let may_not = "`topics-manage: plan-only` leaves creating it to others";
@@ -90,11 +101,9 @@ pub async fn check(cluster: &KafkaCluster, prefix: &Prefix, partitions: i32) -> 
 
 async fn compare(
     cluster: &KafkaCluster,
-    prefix: &Prefix,
-    partitions: i32,
+    installation: &Installation,
 ) -> Result<(Desired, Vec<Difference>, Report), Error> {
-    let installation = Installation { prefix: prefix.clone(), partitions, ..Installation::default() };
-    let (desired, found) = look(&cluster.admin(), &installation, Depth::Topics).await?;
+    let (desired, found) = look(&cluster.admin(), installation, Depth::Topics).await?;
     let differences = plan(&desired, &found);
     let mut report = Report { brokers: found.brokers, ..Report::default() };
     for difference in differences.iter().filter(|difference| !is_missing(difference)) {
