@@ -58,8 +58,7 @@ pub async fn run(
     let unusable = |error| Error::Data { dir: dir.clone(), error };
     let bundles = bundles(&config, &cluster).map_err(unusable)?;
     let jobs = jobs(&config, &dir, &name, &labels, &cluster, bundles.clone()).map_err(unusable)?;
-    let executor =
-        Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()), Some(bundles));
+    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()), Some(bundles));
     executor.adopt().await;
     config.health.begin(executor.clone(), jobs.clone());
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };

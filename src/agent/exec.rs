@@ -225,7 +225,19 @@ impl Running {
             };
             (pumped, (out.delivered(), err.delivered()))
         });
-        Self { child, status: None, group, exited, stdin, stdin_allowed, held: None, output, delivery: None, _bundles, _slot }
+        Self {
+            child,
+            status: None,
+            group,
+            exited,
+            stdin,
+            stdin_allowed,
+            held: None,
+            output,
+            delivery: None,
+            _bundles,
+            _slot,
+        }
     }
 
     /// To the end; `None` if whoever wanted it is gone.

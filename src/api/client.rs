@@ -17,7 +17,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::{Body, Incoming}, client::conn::http1, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde::{Serialize, de::DeserializeOwned};

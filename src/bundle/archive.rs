@@ -254,8 +254,7 @@ fn install(input: &mut Input<impl Read>, kind: Kind, path: &[u8], full: &Path, l
         Kind::File | Kind::Executable => {
             let mode = if kind == Kind::File { 0o444 } else { 0o555 };
             // Fails where something is, also a link.
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(full).map_err(failed)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(full).map_err(failed)?;
             let copied = io::copy(&mut (&mut input.0).take(length), &mut file).map_err(failed)?;
             if copied < length {
                 return Err(Error::Malformed("it ends too soon"));

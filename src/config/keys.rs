@@ -212,7 +212,7 @@ keys! {
         .help("Serve /health/live, /health/ready and /metrics here, over plain HTTP [default: nowhere]");
 
     /// How long code is kept.
-    BLOBS_RETENTION = Key::new(KAFKA, &[Controller, Topics], "blobs-retention", "DURATION")
+    BLOBS_RETENTION = Key::new(KAFKA, &[Controller, Topics, Doctor], "blobs-retention", "DURATION")
         .help("How long Kafka keeps pushed bundles, if we make the topic [default: 30 days]");
 
     /// Which topics carry what agents are sent.

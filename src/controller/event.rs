@@ -205,10 +205,7 @@ mod tests {
             (Event::Access(access::Event::Revoked { name: name.clone() }), vec![1, 10, 1, 2, b'b', b'7']),
             (Event::AgentPlaced { name, layout: Layout::PerAgent }, vec![1, 11, 2, b'b', b'7', 1]),
             (pushed(), pushed_bytes()),
-            (
-                Event::Bundle(bundles::Event::Removed { digest: Digest([3; 32]) }),
-                [&[1, 12, 1][..], &[3; 32]].concat(),
-            ),
+            (Event::Bundle(bundles::Event::Removed { digest: Digest([3; 32]) }), [&[1, 12, 1][..], &[3; 32]].concat()),
         ]
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod agent_life;
 mod agents;
+mod bundles;
 mod chaos;
 mod controller;
 mod doctor;

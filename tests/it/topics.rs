@@ -54,18 +54,18 @@ fn names(rig: &Rig) -> Vec<String> {
 fn what_is_missing_is_planned_made_and_then_no_longer_planned() {
     let rig = Rig::prepare("plan", 2);
     let planned = plan(&rig, &[], 2);
-    assert_eq!(planned.text().lines().filter(|line| line.starts_with("create   topic ")).count(), 6);
-    assert_eq!(planned.text().lines().count(), 6, "{}", planned.text());
+    assert_eq!(planned.text().lines().filter(|line| line.starts_with("create   topic ")).count(), 7);
+    assert_eq!(planned.text().lines().count(), 7, "{}", planned.text());
     assert!(planned.stderr.contains("of disk at most"), "{}", planned.stderr);
     let commands = plan(&rig, &["-o", "kafka-cli"], 2).text();
-    assert_eq!(commands.matches("--create --if-not-exists --topic ").count(), 6, "{commands}");
+    assert_eq!(commands.matches("--create --if-not-exists --topic ").count(), 7, "{commands}");
     let resources = plan(&rig, &["-o", "strimzi"], 2).text();
-    assert_eq!(resources.matches("kind: KafkaTopic\n").count(), 6, "{resources}");
+    assert_eq!(resources.matches("kind: KafkaTopic\n").count(), 7, "{resources}");
     let document: Value = serde_json::from_slice(&plan(&rig, &["-o", "json"], 2).stdout).unwrap();
-    assert_eq!(document["differences"].as_array().unwrap().len(), 6);
+    assert_eq!(document["differences"].as_array().unwrap().len(), 7);
 
     let applied = topics(&rig, ADMIN, &["apply"]).ok();
-    assert_eq!(applied.text().matches("created  topic ").count(), 6, "{}", applied.text());
+    assert_eq!(applied.text().matches("created  topic ").count(), 7, "{}", applied.text());
     assert_eq!(plan(&rig, &[], 0).text(), "");
     assert_eq!(topics(&rig, ADMIN, &["apply"]).ok().text(), "", "the second time there is nothing to do");
 }
@@ -128,7 +128,7 @@ fn only_topics_of_our_making_are_deleted_and_only_when_told_so() {
     assert!(unsaid.line().contains("--per-agent"), "{}", unsaid.stderr);
     let refused = topics(&rig, ADMIN, &["delete", "--orphans", "--per-agent", "a"]).code(64);
     assert_eq!(refused.text(), format!("delete   topic {}.agent.b.down\n", rig.prefix));
-    assert_eq!(names(&rig).len(), 9);
+    assert_eq!(names(&rig).len(), 10);
     topics(&rig, ADMIN, &["delete", "--orphans", "--yes", "--per-agent", "a"]).ok();
     let left = |expected: &[&str]| {
         wait::until("the topics are gone", PATIENCE, || {
@@ -136,7 +136,7 @@ fn only_topics_of_our_making_are_deleted_and_only_when_told_so() {
             if names == expected { Ok(()) } else { Err(format!("{names:?}")) }
         });
     };
-    left(&["agent.a.down", "down.bulk", "down.control", "journal", "logs", "mine", "up.bulk", "up.control"]);
+    left(&["agent.a.down", "blobs", "down.bulk", "down.control", "journal", "logs", "mine", "up.bulk", "up.control"]);
     topics(&rig, ADMIN, &["delete", "--yes"]).ok();
     left(&["mine"]);
     let nothing = topics(&rig, ADMIN, &["delete", "--yes"]).ok();

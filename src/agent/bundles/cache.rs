@@ -56,7 +56,9 @@ pub enum Unkept {
         limit: u64,
     },
     /// What is there is used now.
-    #[error("{size} bytes do not fit beside the bundles that are used now; this agent has room for {limit} (--bundle-cache)")]
+    #[error(
+        "{size} bytes do not fit beside the bundles that are used now; this agent has room for {limit} (--bundle-cache)"
+    )]
     InUse {
         /// Its size.
         size: u64,
@@ -126,7 +128,8 @@ impl Cache {
     /// more [`Unkept::InUse`].
     pub fn begin(&self, archive: &Archive) -> Result<Option<Making>, Unkept> {
         self.check(archive.size)?;
-        let all = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.dir.join(".lock"))?;
+        let all =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.dir.join(".lock"))?;
         all.lock()?;
         let Some(mut lock) = self.lock(&archive.sha256)? else { return Ok(None) };
         if !try_lock(&lock)? || !self.is_current(&archive.sha256, &lock)? || self.root(&archive.sha256).exists() {

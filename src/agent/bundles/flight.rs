@@ -1,12 +1,6 @@
 //! A download that is under way, for all who wait for it.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
@@ -33,7 +27,11 @@ pub struct Flight {
 }
 
 /// Waits for the download of an archive, which begins if there is none.
-pub fn join(shared: &Arc<Shared>, archive: &Archive, place: &Place) -> (watch::Receiver<Progress>, watch::Receiver<End>) {
+pub fn join(
+    shared: &Arc<Shared>,
+    archive: &Archive,
+    place: &Place,
+) -> (watch::Receiver<Progress>, watch::Receiver<End>) {
     let mut flights = shared.flights();
     let flight = flights.entry(archive.sha256).or_insert_with(|| {
         let flight = Flight { progress: watch::Sender::default(), end: watch::Sender::default() };

@@ -29,8 +29,8 @@ use crate::{
     protocol::exec::{Event, PREPARING, Refusal},
 };
 
-use cache::{Cache, Unkept};
 pub(super) use cache::Pin;
+use cache::{Cache, Unkept};
 use flight::Flight;
 
 /// How a program is named that lies in a bundle: this and its path there.
@@ -145,13 +145,13 @@ impl Bundles {
     fn look<'a>(&self, ticket: &'a Ticket) -> Result<Wanted<'a>, Failure> {
         let name = &ticket.used.name;
         let refuse = |why: String| Err(Failure::Refused(format!("bundle {name}: {why}")));
-        let (archive, place) =
-            ticket.choose(&Target::here()).map_err(|error| Failure::Refused(error.to_string()))?;
+        let (archive, place) = ticket.choose(&Target::here()).map_err(|error| Failure::Refused(error.to_string()))?;
         if let Some(keys) = &self.0.keys
             && !sign::is_signed(&ticket.used.digest, &ticket.signatures, keys)
         {
             return refuse(
-                "it is not signed by a key that this agent trusts (--require-signed); `rk bundle sign` signs it".to_owned(),
+                "it is not signed by a key that this agent trusts (--require-signed); `rk bundle sign` signs it"
+                    .to_owned(),
             );
         }
         if archive.size > MAX_SIZE {
@@ -271,7 +271,9 @@ impl Ready {
         };
         match std::env::join_paths(all) {
             Ok(path) => environment.set("PATH", path),
-            Err(error) => tracing::warn!("programs of bundles are not found in PATH: {error}; use a --data without ':'"),
+            Err(error) => {
+                tracing::warn!("programs of bundles are not found in PATH: {error}; use a --data without ':'")
+            }
         }
         for (name, pin) in &self.0 {
             environment.set(&name.variable(), pin.root());
@@ -288,11 +290,6 @@ impl Ready {
         let found = self.0.iter().map(|(_, pin)| pin.root().join(path)).find(|file| inside && file.exists());
         let file = found.ok_or_else(|| Refusal::NotFound(format!("{path}: no bundle of this command has it")))?;
         environment.find(&file.to_string_lossy(), cwd)
-    }
-
-    /// The pins, for what outlives this.
-    pub fn pins(&self) -> Vec<Arc<Pin>> {
-        self.0.iter().map(|(_, pin)| pin.clone()).collect()
     }
 }
 

@@ -166,11 +166,7 @@ pub(super) async fn adopt(shared: &Arc<Shared>) {
 
 type Begun = (Task, super::stream::Duplex, super::stream::Duplex);
 
-async fn begin(
-    shared: &Arc<Shared>,
-    message: &StartResumable,
-    send: &mut Box<dyn SendHalf>,
-) -> Result<Begun, Refusal> {
+async fn begin(shared: &Arc<Shared>, message: &StartResumable, send: &mut Box<dyn SendHalf>) -> Result<Begun, Refusal> {
     let StartResumable { start, patience } = message;
     let failed = |what: String| Refusal::Failed(what);
     let Some(program) = &shared.kept.program else {

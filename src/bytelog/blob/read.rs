@@ -111,7 +111,13 @@ pub async fn fetch(
                 Seen::Rubbish => {
                     // The first and every thousandth: whoever may write there could else fill our log.
                     if counts.rubbish.is_multiple_of(1000) {
-                        tracing::warn!(topic, place.partition, offset, so_far = counts.rubbish + 1, "passed over a forged record of a blob");
+                        tracing::warn!(
+                            topic,
+                            place.partition,
+                            offset,
+                            so_far = counts.rubbish + 1,
+                            "passed over a forged record of a blob"
+                        );
                     }
                     counts.rubbish += 1;
                 }

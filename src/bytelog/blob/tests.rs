@@ -90,9 +90,8 @@ fn an_upload_that_is_not_what_was_announced_is_no_blob() {
 /// Records of all kinds that others may write.
 fn rubbish(rng: &mut Rng, bytes: &[u8]) -> Record {
     let name = archive(bytes);
-    let sealed = |key: u8, archive: Archive, at: u64, bytes: &[u8]| {
-        chunk::Chunks::new(archive, &[key; 32]).seal(at, bytes)
-    };
+    let sealed =
+        |key: u8, archive: Archive, at: u64, bytes: &[u8]| chunk::Chunks::new(archive, &[key; 32]).seal(at, bytes);
     match rng.below(5) {
         0 => Record::new("other", "x"),
         1 => Record::new(name.sha256.0.to_vec(), noise(rng.below(300) as usize, rng.next())),

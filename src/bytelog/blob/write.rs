@@ -54,7 +54,18 @@ impl Upload {
         let writer = cluster.writer(topic, i32::try_from(partition).unwrap_or(i32::MAX));
         let chunks = Chunks::new(archive, &key);
         let (topic, hash) = (topic.to_owned(), Context::new(&SHA256));
-        Ok(Self { cluster, topic, writer, archive, chunks, place, hash, waiting: Vec::new(), batch: Vec::new(), sealed: 0 })
+        Ok(Self {
+            cluster,
+            topic,
+            writer,
+            archive,
+            chunks,
+            place,
+            hash,
+            waiting: Vec::new(),
+            batch: Vec::new(),
+            sealed: 0,
+        })
     }
 
     /// Takes the bytes that follow.

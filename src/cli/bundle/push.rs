@@ -116,10 +116,12 @@ pub async fn ensure(client: &Client, path: &Path) -> Result<String, Failure> {
 fn name_of(path: &Path) -> Result<Name, Failure> {
     let full = std::fs::canonicalize(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
     let text = full.file_name().unwrap_or_default().to_string_lossy();
-    let text: String = text.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    let text: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
     let text = text.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
     let text: String = text.chars().take(64).collect();
-    text.parse().map_err(|_| Failure::usage(format!("{} makes no name for a bundle; give one with --name", path.display())))
+    text.parse()
+        .map_err(|_| Failure::usage(format!("{} makes no name for a bundle; give one with --name", path.display())))
 }
 
 async fn pack(path: &Path, out: impl Write + Send + 'static) -> Result<Archive, Failure> {

@@ -95,7 +95,8 @@ mod tests {
             needs(Role::Agent),
             ["rk.down.control r", "rk.up.control w", "rk.down.bulk r", "rk.up.bulk w", "rk.logs w", "rk.blobs r"]
         );
-        let all = ["down.control w", "up.control w r", "down.bulk w", "up.bulk r", "journal w r", "logs r", "blobs w r"];
+        let all =
+            ["down.control w", "up.control w r", "down.bulk w", "up.bulk r", "journal w r", "logs r", "blobs w r"];
         assert_eq!(needs(Role::Controller), all.map(|need| format!("rk.{need}")));
     }
 

@@ -72,7 +72,9 @@ impl Handle {
         let PushBundle { name, variants, signatures } = request;
         let invalid = |message: String| Err(ApiError::new(Code::Invalid, message));
         if variants.is_empty() || variants.len() > MAX_VARIANTS || signatures.len() > MAX_SIGNATURES {
-            return invalid(format!("a bundle has 1 to {MAX_VARIANTS} variants, and {MAX_SIGNATURES} signatures at most"));
+            return invalid(format!(
+                "a bundle has 1 to {MAX_VARIANTS} variants, and {MAX_SIGNATURES} signatures at most"
+            ));
         }
         let (digest, shared) = (bundle::digest(&variants), self.shared());
         if signatures.iter().any(|signature| !signature.key.verifies(&digest, signature)) {
@@ -81,7 +83,8 @@ impl Handle {
         if let Some(keys) = &shared.require_signed {
             let known = shared.catalogue.ticket(&Used { digest, name: name.clone() }).signatures;
             if !sign::is_signed(&digest, &[signatures.clone(), known].concat(), keys) {
-                let message = "this controller takes only bundles that a key of its --require-signed has signed; use --sign";
+                let message =
+                    "this controller takes only bundles that a key of its --require-signed has signed; use --sign";
                 return Err(ApiError::new(Code::Forbidden, message));
             }
         }
@@ -97,7 +100,13 @@ impl Handle {
             };
             placed.insert(target, (archive, place));
         }
-        let event = Event::Pushed { at_ms: clock::unix_ms(), name: name.clone(), by: by.to_owned(), variants: placed, signatures };
+        let event = Event::Pushed {
+            at_ms: clock::unix_ms(),
+            name: name.clone(),
+            by: by.to_owned(),
+            variants: placed,
+            signatures,
+        };
         shared.store.commit(event::Event::Bundle(event)).await?;
         tracing::info!(%name, digest = %digest.short(), "a bundle was pushed");
         shared.catalogue.show(&digest).ok_or_else(gone)

@@ -23,6 +23,8 @@ use crate::{
 
 /// The most bundles that there are at once.
 const MAX_BUNDLES: usize = 10_000;
+/// The most names of one.
+const MAX_NAMES: usize = 64;
 /// The shortest beginning of a digest that means one.
 const SHORTEST: usize = 6;
 
@@ -88,6 +90,12 @@ impl Catalogue {
                     bundle.signatures.pop_first();
                 }
                 bundle.names.insert(name, at_ms);
+                while bundle.names.len() > MAX_NAMES
+                    && let Some(oldest) =
+                        bundle.names.iter().min_by_key(|(_, at_ms)| **at_ms).map(|(name, _)| name.clone())
+                {
+                    bundle.names.remove(&oldest);
+                }
                 bundle.by = by;
             }
             Event::Removed { digest } => drop(known.remove(&digest)),
@@ -189,7 +197,8 @@ fn newest(known: &BTreeMap<Digest, Known>, name: &Name) -> Option<Digest> {
 
 fn by_digest(known: &BTreeMap<Digest, Known>, text: &str) -> Result<Used, ApiError> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    let is_digest = digits.len() >= SHORTEST && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let is_digest =
+        digits.len() >= SHORTEST && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let mut found = known.iter().filter(|(digest, _)| is_digest && digest.to_string().starts_with(digits));
     match (found.next(), found.next()) {
         (Some((digest, bundle)), None) => {

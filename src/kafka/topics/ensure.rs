@@ -42,11 +42,7 @@ pub struct Report {
 }
 
 /// Does about the topics what `manage` says: as [`ensure`], as [`check`], or nothing.
-pub async fn prepare(
-    cluster: &KafkaCluster,
-    installation: &Installation,
-    manage: Manage,
-) -> Result<Report, Error> {
+pub async fn prepare(cluster: &KafkaCluster, installation: &Installation, manage: Manage) -> Result<Report, Error> {
     match manage {
         Manage::Auto => create(cluster, installation).await,
         Manage::PlanOnly => find(cluster, installation).await,

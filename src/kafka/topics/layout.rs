@@ -131,7 +131,8 @@ mod tests {
         for (brokers, replication) in [(0, 1), (1, 1), (2, 2), (3, 3)] {
             for topic in shared(&Prefix::default(), 8, brokers, BLOBS_KEPT) {
                 assert_eq!(topic.replication, replication, "{brokers}");
-                let insync = if replication == 3 && ["rk.journal", "rk.logs", "rk.blobs"].contains(&topic.name.as_str()) {
+                let insync = if replication == 3 && ["rk.journal", "rk.logs", "rk.blobs"].contains(&topic.name.as_str())
+                {
                     "2"
                 } else {
                     "1"

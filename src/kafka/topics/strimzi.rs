@@ -116,6 +116,7 @@ mod tests {
             per_agent: Some(["a".parse().expect("a name")].into()),
             agents_as: Some("User:CN=agent".to_owned()),
             controller_as: Some("User:controller".to_owned()),
+            blobs_retention: None,
         };
         Desired::new(&installation, 3)
     }
