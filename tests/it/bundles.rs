@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     rig::{PATIENCE, Ran, Rig, Running, noise},
-    support::{process::Process, user, wait},
+    support::{cluster::TestCluster, process::Process, user, wait},
 };
 
 /// A directory with a program `tool`, which says `says`, and so many bytes beside it.
@@ -327,4 +327,50 @@ fn an_allow_list_means_the_machines_programs_and_another_user_can_read_bundles()
     assert!(!own.contains("allowed"), "{own}");
     exec(&rig, "tools", &["sh", "-c", "tool"]).code(77);
     exec(&rig, &dir, &[&format!("{dir}/bin/tool")]).code(77);
+}
+
+#[test]
+fn a_controller_may_want_signatures_too_and_who_is_limited_may_not_push() {
+    let rig = Rig::prepare("bundle-signed", 2);
+    let path = |name: &str| rig.path(name).display().to_string();
+    let key = path("key");
+    rig.run(&["bundle", "keygen", &key]).ok();
+    let mut command = rig.controller_command("controller", rig.port);
+    command.args(["--require-signed", &format!("{key}.pub")]);
+    rig.launch_controller(command);
+    let dir = files(&rig, "tools", "signed", 10);
+    let refused = rig.run(&["bundle", "push", &dir]).code(77);
+    assert!(refused.line().contains("--sign"), "{}", refused.stderr);
+    rig.run(&["bundle", "push", "--sign", &key, &dir]).ok();
+    let token = path("token");
+    rig.run(&["access", "add", "ci", "--role", "operator", "--agent", "a", "--out", &token]).ok();
+    let mut limited = rig.rk(&["bundle", "push", "--sign", &key, "--name", "other", &files(&rig, "more", "more", 10)]);
+    limited.env("RK_API_TOKEN", format!("file:{token}"));
+    let refused = crate::rig::run(limited, b"").code(77);
+    assert!(refused.line().contains("limited to some agents"), "{}", refused.stderr);
+    let _agent = rig.agent("a", &[]);
+    // What is there may be used, also by its path.
+    for bundle in ["tools", &dir] {
+        let mut exec = rig.rk(&["exec", "--no-stdin", "--bundle", bundle, "a", "--", "tool"]);
+        exec.env("RK_API_TOKEN", format!("file:{token}"));
+        assert_eq!(crate::rig::run(exec, b"").ok().text(), "signed\n", "{bundle}");
+    }
+}
+
+#[test]
+fn a_cluster_that_goes_away_in_the_middle_costs_time_and_nothing_else() {
+    let cluster: &'static TestCluster = Box::leak(Box::new(TestCluster::start()));
+    let rig = Rig::on(cluster, "bundle-cut", 2);
+    rig.start_controller();
+    let _agent = rig.agent("a", &[]);
+    push(&rig, &files(&rig, "big", "whole", 48 << 20));
+    let id = rig.run(&["run", "--detach", "--bundle", "big", "--", "tool"]).ok().text();
+    wait::until("it has begun", PATIENCE, || {
+        if cached(&rig, "a").is_empty() { Err("not yet".to_owned()) } else { Ok(()) }
+    });
+    cluster.kill_all();
+    cluster.restart_all();
+    rig.run(&["jobs", "wait", id.trim()]).ok();
+    assert_eq!(rig.run(&["logs", id.trim()]).ok().text(), "whole\n");
+    cluster.kill_all();
 }

@@ -3,7 +3,11 @@
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::watch,
+    task::{JoinError, spawn_blocking},
+    time::{Instant, sleep},
+};
 
 use super::{
     Failure, Shared,
@@ -17,6 +21,9 @@ use crate::{
 
 /// Between looks at what another process makes.
 const LOOK: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+
+/// How long is waited for room that others use.
+const ROOM: Duration = Duration::from_secs(10);
 
 type End = Option<Result<Arc<Pin>, Failure>>;
 
@@ -77,14 +84,18 @@ async fn make(
     place: &Place,
     progress: &watch::Sender<Progress>,
 ) -> Result<Pin, Failure> {
-    let mut look = LOOK;
+    let (mut look, begun) = (LOOK, Instant::now());
     let making = loop {
         if let Some(pin) = shared.cache.pin(&archive.sha256).map_err(|error| failed(error.into()))? {
             return Ok(pin);
         }
         let (cache, wanted) = (shared.cache.clone(), *archive);
-        if let Some(making) = blocking(move || cache.begin(&wanted)).await? {
-            break making;
+        // A process that just ended may still be using its own.
+        match spawn_blocking(move || cache.begin(&wanted)).await.map_err(broken)? {
+            Ok(Some(making)) => break making,
+            Ok(None) => {}
+            Err(Unkept::InUse { .. }) if begun.elapsed() < ROOM => {}
+            Err(error) => return Err(failed(error)),
         }
         sleep(look.next(rand::random())).await;
     };
@@ -104,10 +115,11 @@ async fn make(
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Unkept> + Send + 'static) -> Result<T, Failure> {
-    match spawn_blocking(work).await {
-        Ok(done) => done.map_err(failed),
-        Err(error) => Err(Failure::NoRoom(format!("it was not unpacked: {error}"))),
-    }
+    spawn_blocking(work).await.map_err(broken)?.map_err(failed)
+}
+
+fn broken(error: JoinError) -> Failure {
+    Failure::NoRoom(format!("it was not unpacked: {error}"))
 }
 
 fn failed(error: Unkept) -> Failure {

@@ -107,7 +107,9 @@ impl This<'_> {
             Ok(ticket) => ticket,
             Err(stage) => return (stage, Ready::default()),
         };
-        match self.fetch(tickets, told).await {
+        // What may not run costs no download; why it may not is told below.
+        let may_run = self.shared.settings.policy.check_job(spec).is_ok();
+        match self.fetch(if may_run { tickets } else { &[] }, told).await {
             Ok(ready) => (self.begin(spec, ticket, &ready).await, ready),
             Err(Unfetched::Outcome(outcome)) => (self.verdict(ticket, outcome), Ready::default()),
             Err(Unfetched::Returned(reason)) => (Stage::Returned(reason), Ready::default()),

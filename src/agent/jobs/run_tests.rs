@@ -82,6 +82,7 @@ async fn what_may_have_run_is_not_given_back_because_a_file_cannot_be_read() {
         format: LogFormat::Sealed,
         workspace: Workspace::Remove,
         name: None,
+        bundles: Vec::new(),
     };
     Files(&attempt).put_ticket(&mended).expect("written");
     loop {

@@ -12,7 +12,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     access::{Detail, can},
@@ -30,6 +30,9 @@ use crate::{
 
 /// How long a client may take between two pieces of an archive.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How slow an upload may be in all, in bytes a second, and what it may take beside that: others wait for its partition.
+const SLOWEST: u64 = 128 << 10;
+const BESIDE: Duration = Duration::from_secs(120);
 
 /// The paths.
 pub fn router() -> Router<Handle> {
@@ -92,11 +95,13 @@ async fn upload(
     mut body: Body,
 ) -> Answer<Response> {
     caller.check_push()?;
-    let mut upload = handle.upload(archive(&sha256, size)?).await?;
+    let archive = archive(&sha256, size)?;
+    let mut upload = handle.upload(archive).await?;
+    let until = Instant::now() + BESIDE + Duration::from_secs(archive.size / SLOWEST);
     let broke = |why: String| ApiError::new(Code::Invalid, format!("the archive broke off: {why}"));
     loop {
-        let frame = timeout(PATIENCE, body.frame()).await;
-        match frame.map_err(|_| broke(format!("nothing came for {PATIENCE:?}")))? {
+        let frame = timeout_at(until.min(Instant::now() + PATIENCE), body.frame()).await;
+        match frame.map_err(|_| broke("it came too slowly".to_owned()))? {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     upload.put(&data).await?;
