@@ -278,7 +278,10 @@ fn what_is_used_stays_also_under_the_next_agent_and_the_rest_makes_room() {
     // kill -9: the command goes on under its keeper, and the next agent knows what it uses.
     drop(agent_process);
     let _agent = agent(&rig, &credential, &flags);
-    assert_eq!(exec(&rig, "fourth", &["tool"]).ok().text(), "fourth\n");
+    wait::until("the next agent is there", PATIENCE, || {
+        let ran = exec(&rig, "fourth", &["tool"]);
+        if ran.text() == "fourth\n" { Ok(()) } else { Err(ran.stderr) }
+    });
     assert!(root.join("bin/tool").is_file(), "{:?}", cached(&rig, "a"));
     assert_eq!(cached(&rig, "a").len(), 2, "{:?}", cached(&rig, "a"));
     running.signal("INT");
