@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | leaves (`id`, `job`, `layout`, `certs`, `clock`, `secret`, `frame`, `backoff`, `selector`, `size`, `versioned`, `private_file`, `tagged`, `metrics`, `health`) | nouns and verbs that everybody shares |
+//! | leaves (`id`, `job`, `bundle`, `layout`, `certs`, `clock`, `secret`, `frame`, `backoff`, `selector`, `size`, `versioned`, `private_file`, `tagged`, `metrics`, `health`) | nouns and verbs that everybody shares |
 //! | `kafka` | what we ask of a cluster: settings, connections, topics, and a log in memory for tests |
 //! | `link` | QUIC over Kafka: packets, sockets, lanes, identities, sessions |
 //! | `protocol` | the messages on a session's streams |
@@ -19,6 +19,7 @@
 //! | `cli` | one file per subcommand |
 
 pub mod backoff;
+pub mod bundle;
 pub mod clock;
 pub mod frame;
 #[cfg(feature = "health")]

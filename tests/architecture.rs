@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Leaves that outgrew one file. All other leaves are files at the top of `src`.
-const LEAF_FOLDERS: &[&str] = &["certs", "job"];
+const LEAF_FOLDERS: &[&str] = &["bundle", "certs", "job"];
 
 /// Modules that decide and do nothing else, by the start of their path: `now` and seeds are arguments,
 /// and nothing depends on the order of a hash.

@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     Config, Error, Exit,
+    bundles::{self, Bundles},
     environment::Environment,
     executor::{Executor, Phase},
     health::Health,
@@ -55,9 +56,10 @@ pub async fn run(
         starts::count(&dir, crate::clock::unix_ms()).map_err(|error| Error::Data { dir: dir.clone(), error })?;
     let wallet = Wallet::open(&dir, &credential)?;
     let labels = host::labels(&config.labels);
-    let jobs =
-        jobs(&config, &dir, &name, &labels, &cluster).map_err(|error| Error::Data { dir: dir.clone(), error })?;
-    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()));
+    let unusable = |error| Error::Data { dir: dir.clone(), error };
+    let bundles = bundles(&config, &cluster).map_err(unusable)?;
+    let jobs = jobs(&config, &dir, &name, &labels, &cluster, bundles.clone()).map_err(unusable)?;
+    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()), Some(bundles));
     executor.adopt().await;
     config.health.begin(executor.clone(), jobs.clone());
     let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
@@ -111,6 +113,18 @@ pub async fn run(
     outcome
 }
 
+/// What fetches bundles.
+fn bundles(config: &Config, cluster: &SharedCluster) -> std::io::Result<Bundles> {
+    let settings = bundles::Settings {
+        data: config.data.clone(),
+        limit: config.bundle_cache,
+        keys: config.require_signed.clone(),
+        topic: config.link.prefix.blobs(),
+        run_as: config.run_as.clone(),
+    };
+    Bundles::new(settings, cluster.clone())
+}
+
 /// What takes jobs, and goes on with those that were left.
 fn jobs(
     config: &Config,
@@ -118,6 +132,7 @@ fn jobs(
     name: &AgentName,
     labels: &BTreeMap<String, String>,
     cluster: &SharedCluster,
+    bundles: Bundles,
 ) -> std::io::Result<Jobs> {
     // What is started must be found from any directory.
     let dir = std::path::absolute(dir)?;
@@ -137,6 +152,7 @@ fn jobs(
         run_as: config.run_as.clone(),
         modules: Modules { runner: config.wasm.clone(), data: config.data.clone() },
         launcher: config.launcher.clone(),
+        bundles,
         environment: Environment::of_agent(config.environment.iter().cloned(), name, labels),
     };
     Jobs::new(settings, cluster.clone())

@@ -55,6 +55,11 @@ impl Environment {
         self.0.insert(name.into(), value.into());
     }
 
+    /// A variable's value.
+    pub fn value(&self, name: &str) -> Option<&OsString> {
+        self.0.get(OsStr::new(name))
+    }
+
     /// The variables, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
         self.0.iter()

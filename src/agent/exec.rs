@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    bundles::{self, Ready},
     environment::refuse,
     events::Events,
     executor::{Phase, Shared},
@@ -65,7 +66,7 @@ struct Control {
 /// Serves one execution on its control stream to the end.
 pub(super) async fn serve(shared: &Shared, start: Start, send: Box<dyn SendHalf>, recv: Box<dyn RecvHalf>) {
     let mut control = Control { events: Events::new(send), orders: Orders::new(recv) };
-    let (event, output) = match begin(shared, &start, &mut control.orders).await {
+    let (event, output) = match begin(shared, &start, &mut control).await {
         Ok(Some(running)) => match running.run(shared, &start, &mut control).await {
             Some((outcome, output)) => (Event::Exited(outcome), Some(output)),
             None => return control.events.reset(CANCELLED),
@@ -103,6 +104,8 @@ struct Running {
     output: Task<(Pumped, Delivery)>,
     /// Set when the output was handed over.
     delivery: Option<Delivery>,
+    /// What it uses stays.
+    _bundles: Ready,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -113,7 +116,8 @@ struct Task<T>(JoinHandle<T>);
 type Delivery = (BoxFuture<'static, ()>, BoxFuture<'static, ()>);
 
 /// Waits for the streams and starts the process; `None` if whoever wanted it is gone.
-async fn begin(shared: &Shared, start: &Start, orders: &mut Orders) -> Result<Option<Running>, Refusal> {
+async fn begin(shared: &Shared, start: &Start, control: &mut Control) -> Result<Option<Running>, Refusal> {
+    let Control { events, orders } = control;
     if start.argv.is_empty() {
         return Err(Refusal::Failed("the command is empty".to_owned()));
     }
@@ -131,8 +135,16 @@ async fn begin(shared: &Shared, start: &Start, orders: &mut Orders) -> Result<Op
     };
     let late = |_| Refusal::Failed(format!("its stdio streams did not come within {STDIO_PATIENCE:?}"));
     let (in_out, err) = streams.map_err(late)??;
-    let child = spawn(shared, start)?;
-    Ok(Some(Running::new(shared, start, child, slot, orders, in_out, err)))
+    let bundles = tokio::select! {
+        biased;
+        () = orders.left() => return Ok(None),
+        ready = bundles::prepare(shared.bundles.as_ref(), &start.bundles, events) => match ready? {
+            Ok(bundles) => bundles,
+            Err(_) => return Ok(None),
+        },
+    };
+    let child = spawn(shared, start, &bundles)?;
+    Ok(Some(Running::new(shared, start, (child, bundles), slot, orders, in_out, err)))
 }
 
 pub(super) async fn streams(meeting: &Meeting, id: ExecId) -> Result<(Duplex, Duplex), Refusal> {
@@ -144,16 +156,17 @@ pub(super) async fn streams(meeting: &Meeting, id: ExecId) -> Result<(Duplex, Du
     Ok((in_out.stream().await, err.stream().await))
 }
 
-fn spawn(shared: &Shared, start: &Start) -> Result<Child, Refusal> {
+fn spawn(shared: &Shared, start: &Start, bundles: &Ready) -> Result<Child, Refusal> {
     let program = &start.argv[0];
     let cwd = match &start.cwd {
         Some(cwd) => shared.work_dir.join(cwd),
         None => shared.work_dir.clone(),
     };
     check_directory(&cwd)?;
-    let environment = shared.environment.with(&start.env)?;
+    let mut environment = shared.environment.with(&start.env)?;
+    bundles.describe(&mut environment, shared.policy.bundles_first());
     // Looked up here and not by the child: the reason is exact, and the quick way to spawn is open.
-    let (file, argv) = shared.executable(start, &environment, &cwd)?;
+    let (file, argv) = shared.executable(start, &environment, &cwd, bundles)?;
     let mut command = Command::new(file);
     command.arg0(&argv[0]).args(&argv[1..]).env_clear().envs(environment.iter()).current_dir(cwd);
     command.process_group(0).kill_on_drop(true);
@@ -179,7 +192,7 @@ impl Running {
     fn new(
         shared: &Shared,
         start: &Start,
-        mut child: Child,
+        (mut child, _bundles): (Child, Ready),
         _slot: OwnedSemaphorePermit,
         orders: &Orders,
         in_out: Duplex,
@@ -217,7 +230,19 @@ impl Running {
             };
             (pumped, (out.delivered(), err.delivered()))
         });
-        Self { child, status: None, group, exited, stdin, stdin_allowed, held: None, output, delivery: None, _slot }
+        Self {
+            child,
+            status: None,
+            group,
+            exited,
+            stdin,
+            stdin_allowed,
+            held: None,
+            output,
+            delivery: None,
+            _bundles,
+            _slot,
+        }
     }
 
     /// To the end; `None` if whoever wanted it is gone.

@@ -17,7 +17,9 @@ use tokio::{
 };
 
 use super::{
-    Config, calls,
+    Config,
+    bundles::{Bundles, Ready},
+    calls,
     environment::Environment,
     exec, forward,
     group::Groups,
@@ -72,9 +74,11 @@ pub(super) struct Shared {
     /// What runs modules.
     pub modules: Modules,
     /// What may run.
-    policy: Policy,
+    pub policy: Policy,
     /// What takes jobs; nothing in tests of executions.
     jobs: Option<Jobs>,
+    /// What fetches bundles; nothing in tests of executions.
+    pub bundles: Option<Bundles>,
     /// What takes new credentials; nothing in tests of executions.
     pub wallet: Option<Wallet>,
     /// Executions that outlive their streams.
@@ -112,6 +116,7 @@ impl Executor {
         labels: &BTreeMap<String, String>,
         jobs: Option<Jobs>,
         wallet: Option<Wallet>,
+        bundles: Option<Bundles>,
     ) -> Self {
         let run_as = config.run_as.clone();
         let usual = || run_as.as_ref().map_or_else(|| Path::new(".").to_owned(), User::work_dir);
@@ -136,6 +141,7 @@ impl Executor {
             modules: Modules { runner: config.wasm.clone(), data: config.data.clone() },
             policy: config.policy.clone(),
             jobs,
+            bundles,
             wallet,
             kept: Kept::new(config.data.join("agent").join(name.as_str()).join("execs"), config.keeper.clone()),
             services: forward::services(services::with_own(config.services.clone(), name, labels), &config.forwards),
@@ -230,11 +236,14 @@ impl Shared {
         start: &Start,
         environment: &Environment,
         cwd: &Path,
+        bundles: &Ready,
     ) -> Result<(PathBuf, Vec<OsString>), Refusal> {
         let program = &start.argv[0];
         if program != files::PROGRAM {
             let argv = start.argv.iter().map(Into::into).collect();
-            return self.modules.executable(environment.find(program, cwd)?, argv, environment, Place::of_exec(cwd));
+            let file = bundles.find(environment, program, cwd)?;
+            let place = Place { bundle: bundles.holding(&file), ..Place::of_exec(cwd) };
+            return self.modules.executable(file.clone(), argv, environment, place);
         }
         let Some(server) = &self.file_server else {
             return Err(Refusal::Failed("this agent serves no files".to_owned()));

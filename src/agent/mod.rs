@@ -6,6 +6,7 @@
 
 pub mod adopt;
 pub mod attempt;
+mod bundles;
 mod calls;
 mod engine;
 mod environment;
@@ -46,6 +47,7 @@ pub use host::default_name;
 pub use join::join;
 
 use crate::{
+    bundle::sign::PublicKey,
     kafka,
     link::{self, LinkError},
     private_file::PrivateFileError,
@@ -108,6 +110,10 @@ pub struct Config {
     pub wasm: Option<wasm::Runner>,
     /// Where others see how the agent is.
     pub health: Health,
+    /// The room for bundles in the data directory, in bytes; a larger one is refused. Default 10 GiB.
+    pub bundle_cache: u64,
+    /// Whose bundles are taken. Default anybody's whom the controller lets.
+    pub require_signed: Option<Vec<PublicKey>>,
 }
 
 impl Default for Config {
@@ -137,6 +143,8 @@ impl Default for Config {
             run_as: None,
             wasm: None,
             health: Health::default(),
+            bundle_cache: 10 << 30,
+            require_signed: None,
         }
     }
 }

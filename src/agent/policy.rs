@@ -132,6 +132,12 @@ impl Policy {
         }
     }
 
+    /// Whether the programs of bundles come before those of the machine. With an allow-list they do not: its names are meant for
+    /// what the operator has there.
+    pub fn bundles_first(&self) -> bool {
+        self.allow.is_empty()
+    }
+
     /// Whether a job may run; if not, why.
     pub fn check_job(&self, spec: &Spec) -> Result<(), String> {
         match &spec.command {

@@ -155,7 +155,7 @@ pub fn executor() -> Executor {
 /// An executor with `config`, and an environment in which programs are found.
 pub fn executor_with(mut config: Config) -> Executor {
     config.environment.push(("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into()));
-    Executor::new(&config, &"a1".parse().expect("name"), &config.labels, None, None)
+    Executor::new(&config, &"a1".parse().expect("name"), &config.labels, None, None, None)
 }
 
 /// Opens a stream with its first message.
@@ -183,6 +183,7 @@ pub fn command(argv: &[&str]) -> Start {
         grace: Duration::from_millis(300),
         stdin: true,
         terminal: None,
+        bundles: Vec::new(),
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Verb {
     Enrol,
     /// Who may ask for what.
     Grant,
+    /// Which bundles there are.
+    Push,
 }
 
 impl Role {
@@ -61,14 +63,23 @@ impl Role {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::View, Self::Call, Self::Exec, Self::Run, Self::Cancel, Self::Drain, Self::Enrol, Self::Grant];
+    pub const ALL: [Self; 9] = [
+        Self::View,
+        Self::Call,
+        Self::Exec,
+        Self::Run,
+        Self::Cancel,
+        Self::Drain,
+        Self::Enrol,
+        Self::Grant,
+        Self::Push,
+    ];
 
     /// The least role that includes it.
     pub fn least(self) -> Role {
         match self {
             Self::View => Role::Viewer,
-            Self::Call | Self::Exec | Self::Run | Self::Cancel | Self::Drain => Role::Operator,
+            Self::Call | Self::Exec | Self::Run | Self::Cancel | Self::Drain | Self::Push => Role::Operator,
             Self::Enrol | Self::Grant => Role::Admin,
         }
     }
@@ -84,6 +95,7 @@ impl Verb {
             Self::Drain => "drain",
             Self::Enrol => "enrol",
             Self::Grant => "grant",
+            Self::Push => "push",
         }
     }
 }
@@ -209,7 +221,10 @@ mod tests {
     fn each_role_may_what_the_one_before_it_may_and_more() {
         let of = |role: Role| Verb::ALL.into_iter().filter(|verb| role.may(*verb)).collect::<Vec<_>>();
         assert_eq!(of(Role::Viewer), [Verb::View]);
-        assert_eq!(of(Role::Operator), [Verb::View, Verb::Call, Verb::Exec, Verb::Run, Verb::Cancel, Verb::Drain]);
+        assert_eq!(
+            of(Role::Operator),
+            [Verb::View, Verb::Call, Verb::Exec, Verb::Run, Verb::Cancel, Verb::Drain, Verb::Push]
+        );
         assert_eq!(of(Role::Admin), Verb::ALL);
     }
 

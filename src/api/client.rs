@@ -4,6 +4,7 @@
 //! the execution.
 
 mod access;
+mod bundles;
 mod enrol;
 mod exec;
 mod follow;
@@ -18,7 +19,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde::{Serialize, de::DeserializeOwned};
@@ -301,7 +307,10 @@ impl Client {
         }
     }
 
-    async fn send_once(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+    async fn send_once<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+    {
         let stream = self.within(CONNECT_TIMEOUT, self.connect()).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         // Ends with the connection: when the answer was read, or when an upgraded stream took it over.

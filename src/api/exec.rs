@@ -86,6 +86,9 @@ pub struct ExecRequest {
     /// That it may be resumed, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resumable>,
+    /// The bundles that it uses: each a name, `NAME@DIGEST`, a digest, or the beginning of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<String>,
     /// That it has a terminal; only with `resume`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<Terminal>,
@@ -165,6 +168,7 @@ impl ExecRequest {
             stdin: false,
             resume: None,
             terminal: None,
+            bundles: Vec::new(),
         }
     }
 

@@ -76,6 +76,9 @@ pub struct SubmitJob {
     /// How many bytes of output wait on the agent's disk for Kafka before the process must wait. Default 1 GiB.
     #[serde(default)]
     pub spool_limit: Option<u64>,
+    /// The bundles that it uses: each a name, `NAME@DIGEST`, a digest, or the beginning of one, as it is meant now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<String>,
 }
 
 /// A script, which the agent writes to a file.

@@ -29,6 +29,11 @@
 //! | `GET /v1/access` | – | [`AccessList`](access::AccessList) |
 //! | `POST /v1/access` | [`AddAccess`](access::AddAccess) | [`AddedAccess`](access::AddedAccess) |
 //! | `DELETE /v1/access/{name}` | – | [`Access`](access::Access) |
+//! | `GET /v1/bundles` | – | [`BundleList`](bundles::BundleList) |
+//! | `POST /v1/bundles` | [`PushBundle`](bundles::PushBundle) | [`Bundle`](bundles::Bundle) |
+//! | `GET /v1/bundles/{name or digest}`, `DELETE` of it | – | [`Bundle`](bundles::Bundle) |
+//! | `GET /v1/blobs/{sha256}?size=…` | – | [`Blob`](bundles::Blob): whether it is there |
+//! | `PUT /v1/blobs/{sha256}?size=…` | the archive | [`Blob`](bundles::Blob), when it was read back from Kafka |
 //! | `POST /v1/exec` with `Upgrade: rk-exec/1` | – | 101, then [frames](exec) both ways |
 //! | `POST /v1/services` with `Upgrade: rk-service/1` | – | 101, then [frames](service) both ways |
 //! | `GET /metrics` | – | numbers as Prometheus reads them |
@@ -38,6 +43,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod bundles;
 pub mod client;
 pub mod enrol;
 mod error;

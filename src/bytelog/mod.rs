@@ -1,5 +1,5 @@
 //! Durable byte streams in a topic: the output of jobs, which outlives the agent that shipped it and the controller that
-//! asked for it.
+//! asked for it. [`blob`] has those that are whole from the start.
 //!
 //! ```text
 //! agent:       job ─▶ redact ─▶ spool ─▶ Shipper ─▶ <cluster>.logs ─▶ Reader ─▶ rk logs       controller
@@ -20,6 +20,7 @@
 //! Must not know what a job is, or when it starts and ends.
 
 mod assemble;
+pub mod blob;
 mod error;
 mod flight;
 mod key;

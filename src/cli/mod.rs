@@ -10,6 +10,7 @@ mod agent;
 mod agents;
 #[cfg(feature = "broker")]
 mod broker;
+mod bundle;
 mod call;
 #[cfg(feature = "broker")]
 mod certs;
@@ -94,6 +95,9 @@ enum Command {
     /// Make, list and revoke join tokens, with which agents enrol themselves
     #[command(subcommand)]
     Tokens(tokens::TokensCommand),
+    /// Push code that agents fetch when a command needs it
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     Exec(exec::ExecArgs),
     // Its arguments are many.
     Run(Box<run::RunArgs>),
@@ -203,6 +207,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Agents(command) => agents::run(command, environment).await,
         Command::Access(command) => access::run(command, environment).await,
         Command::Tokens(command) => tokens::run(command, environment).await,
+        Command::Bundle(command) => bundle::run(command, environment).await,
         Command::Exec(args) => exec::run(args, environment).await,
         Command::Call(args) => call::run(args, environment).await,
         Command::Cp(args) => exec::interruptible(copy::run(args, environment)).await,

@@ -107,6 +107,8 @@ impl Settings {
             max_uptime: self.duration(&keys::MAX_UPTIME)?,
             wait_for_jobs: self.switch(&keys::WAIT_FOR_JOBS)?,
             max_execs: max_execs.unwrap_or(default.max_execs),
+            bundle_cache: self.convert(&keys::BUNDLE_CACHE, size::parse)?.unwrap_or(default.bundle_cache),
+            require_signed: self.require_signed()?,
             ..Config::default()
         })
     }

@@ -36,6 +36,7 @@ impl Settings {
             layout: self.parse(&keys::LAYOUT)?.unwrap_or_default(),
             certificates: self.certificates(),
             events: self.switch(&keys::EVENTS)?,
+            require_signed: self.require_signed()?,
             ..default
         })
     }

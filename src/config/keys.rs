@@ -211,6 +211,10 @@ keys! {
     HEALTH_ADDR = Key::new("Network", &[Controller, Agent], "health-addr", "HOST:PORT")
         .help("Serve /health/live, /health/ready and /metrics here, over plain HTTP [default: nowhere]");
 
+    /// How long code is kept.
+    BLOBS_RETENTION = Key::new(KAFKA, &[Controller, Topics, Doctor], "blobs-retention", "DURATION")
+        .help("How long Kafka keeps pushed bundles, if we make the topic [default: 30 days]");
+
     /// Which topics carry what agents are sent.
     LAYOUT = Key::new(KAFKA, &[Controller, Agent], "layout", "NAME")
         .help("shared, or per-agent: a topic of its own down to each agent; a controller's is for new ones [default: shared]");
@@ -281,6 +285,11 @@ keys! {
     /// What it may execute.
     WASM_FUEL = agent("wasm-fuel", "N")
         .help("About how many instructions a WebAssembly module may execute [default: without a limit]");
+    /// Room for code.
+    BUNDLE_CACHE = agent("bundle-cache", "SIZE").help("Room for bundles below DATA/bundles; 0 takes none [default: 10G]");
+    /// Whose code.
+    REQUIRE_SIGNED = Key::new("Bundles", &[Controller, Agent], "require-signed", "FILE")
+        .help("Take only bundles that one of the public keys in this PEM file has signed");
     /// Bound on concurrent executions.
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
     /// Jobs at once.

@@ -34,7 +34,7 @@ use keys::{Key, Role};
 use pass::Pass;
 pub use source::{SecretSource, SourceError};
 
-use crate::secret::Secret;
+use crate::{bundle::sign::PublicKey, secret::Secret};
 
 /// Values by the name of their key, in the order in which they were given.
 pub type Given = BTreeMap<&'static str, Vec<String>>;
@@ -169,6 +169,14 @@ impl Settings {
     /// A path.
     pub fn path(&self, key: &'static Key) -> Option<PathBuf> {
         self.text(key).map(|(_, text)| PathBuf::from(text))
+    }
+
+    /// The keys that vouch for bundles, if any are asked for.
+    pub fn require_signed(&self) -> Result<Option<Vec<PublicKey>>, Error> {
+        self.convert(&keys::REQUIRE_SIGNED, |path| {
+            let pem = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+            PublicKey::all_from_pem(&pem).map_err(|e| format!("{path}: {e}"))
+        })
     }
 
     /// On or off; off if nobody says.

@@ -75,7 +75,13 @@ pub(super) async fn attend(
                     let _ = steering.out.stream().shutdown().await;
                     break (exited(outcome), false);
                 }
-                Ok(Event::Started { .. } | Event::Resumed { .. } | Event::Attached(_) | Event::Refused(_)) => {
+                Ok(
+                    Event::Started { .. }
+                    | Event::Resumed { .. }
+                    | Event::Attached(_)
+                    | Event::Refused(_)
+                    | Event::Preparing { .. },
+                ) => {
                     break (no_answer(Fault::Agent, format!("agent {} broke the exec protocol", peer.name())), false);
                 }
                 Err(error) => break (broken(&peer, &surroundings, error.into()).await, false),

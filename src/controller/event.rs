@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{access, scheduler};
+use super::{access, bundles, scheduler};
 use crate::{
     id::AgentName,
     layout::Layout,
@@ -99,6 +99,8 @@ pub enum Event {
         /// Where.
         layout: Layout,
     },
+    /// Of bundles.
+    Bundle(bundles::Event),
 }
 
 /// A join token.
@@ -146,6 +148,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        bundle::{Archive, Digest, Place, Target},
+        job::Hidden,
+    };
 
     /// Written by the first version, and to be read for ever.
     fn golden() -> Vec<(Event, Vec<u8>)> {
@@ -198,7 +204,33 @@ mod tests {
             ),
             (Event::Access(access::Event::Revoked { name: name.clone() }), vec![1, 10, 1, 2, b'b', b'7']),
             (Event::AgentPlaced { name, layout: Layout::PerAgent }, vec![1, 11, 2, b'b', b'7', 1]),
+            (pushed(), pushed_bytes()),
+            (Event::Bundle(bundles::Event::Removed { digest: Digest([3; 32]) }), [&[1, 12, 1][..], &[3; 32]].concat()),
         ]
+    }
+
+    fn pushed() -> Event {
+        let place = Place { topic: 300, partition: 1, first: 1, last: 300, key: Hidden::new([9; 32]) };
+        let archive = Archive { sha256: Digest([8; 32]), size: 300 };
+        Event::Bundle(bundles::Event::Pushed {
+            at_ms: 300,
+            name: "t".parse().expect("name"),
+            by: "ann".to_owned(),
+            variants: [(Target::any(), (archive, place))].into(),
+            signatures: Vec::new(),
+        })
+    }
+
+    fn pushed_bytes() -> Vec<u8> {
+        [
+            &[1, 12, 0, 0xac, 2][..],
+            b"\x01t\x03ann\x01\x03any",
+            &[8; 32],
+            &[0xac, 2, 0xac, 2, 1, 2, 0xd8, 4],
+            &[9; 32],
+            &[0],
+        ]
+        .concat()
     }
 
     #[test]

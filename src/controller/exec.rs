@@ -10,7 +10,7 @@ use futures_util::try_join;
 use tokio::{
     io::AsyncWriteExt,
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     api::{self, ExecEnd, ExecRequest, Fault, RefusalKind, exec::ExecResume},
+    bundle::Ticket,
     frame::{self, FrameError},
     id::{AgentName, ExecId},
     link::{Lane, LinkError},
@@ -31,6 +32,9 @@ use crate::{
         },
     },
 };
+
+/// How long an agent that fetches what a process needs may say nothing: an outage of Kafka ends neither the session nor that.
+const PREPARING_PATIENCE: Duration = Duration::from_secs(300);
 
 /// A process that runs on an agent.
 pub struct Execution {
@@ -157,7 +161,7 @@ struct Streams {
 /// Starts a process. Ends within `patience`.
 pub async fn start(
     peer: Arc<dyn Peer>,
-    request: ExecRequest,
+    (request, bundles): (ExecRequest, Vec<Ticket>),
     surroundings: Surroundings,
     running: Running,
 ) -> Result<Execution, ExecEnd> {
@@ -166,7 +170,7 @@ pub async fn start(
     let id = request.resume.map_or_else(ExecId::random, |resume| resume.id);
     let with_stdin = request.stdin;
     let patience = request.resume.map(|resume| Duration::from_millis(resume.patience_ms));
-    let start = message(id, request);
+    let start = message(id, request, bundles);
     let open = match patience {
         Some(patience) => Open::ExecResumable(StartResumable { start, patience }),
         None => Open::Exec(start),
@@ -197,10 +201,10 @@ async fn run(
 ) -> Result<Execution, ExecEnd> {
     let patience = surroundings.patience;
     let agent = peer.name().clone();
-    let streams = match timeout(patience, open(&peer, id, with_stdin, message)).await {
-        Ok(Ok(streams)) => streams?,
-        Ok(Err(failure)) => return Err(broken(&peer, &surroundings, failure).await),
-        Err(_) => {
+    let streams = match patiently(patience, &peer, id, with_stdin, message).await {
+        Some(Ok(streams)) => streams?,
+        Some(Err(failure)) => return Err(broken(&peer, &surroundings, failure).await),
+        None => {
             let fault = (surroundings.blame)();
             return Err(unanswered(fault, &agent, &format!("agent {agent} did not answer within {patience:?}")));
         }
@@ -211,7 +215,7 @@ async fn run(
         Event::Resumed { pid, stdin } => (pid, stdin, None),
         Event::Attached(attached) => (attached.pid, attached.stdin, Some(attached)),
         Event::Refused(refusal) => return Err(refused(refusal)),
-        Event::Exited(_) | Event::Allow { .. } | Event::Taken { .. } => {
+        Event::Exited(_) | Event::Allow { .. } | Event::Taken { .. } | Event::Preparing { .. } => {
             return Err(no_answer(Fault::Agent, format!("agent {agent} broke the exec protocol")));
         }
     };
@@ -230,12 +234,35 @@ async fn run(
     Ok(Execution { pid, stdin, stdout, stderr, control, stdin_at, attached })
 }
 
+/// Opens the streams within `patience`; longer as long as the agent says that it prepares.
+async fn patiently(
+    patience: Duration,
+    peer: &Arc<dyn Peer>,
+    id: ExecId,
+    with_stdin: bool,
+    message: Open,
+) -> Option<Result<Result<Streams, ExecEnd>, Failure>> {
+    let (heard, mut hearing) = watch::channel(());
+    let opened = open(peer, id, with_stdin, message, &heard);
+    let limit = sleep(patience);
+    tokio::pin!(opened, limit);
+    loop {
+        tokio::select! {
+            biased;
+            opened = &mut opened => return Some(opened),
+            Ok(()) = hearing.changed() => limit.as_mut().reset(Instant::now() + PREPARING_PATIENCE.max(patience)),
+            () = &mut limit => return None,
+        }
+    }
+}
+
 /// Opens the three streams at once and waits for the first event. A refusal needs no stdio, and is not held up by it.
 async fn open(
     peer: &Arc<dyn Peer>,
     id: ExecId,
     with_stdin: bool,
     message: Open,
+    heard: &watch::Sender<()>,
 ) -> Result<Result<Streams, ExecEnd>, Failure> {
     let stream = async |lane, open: Open| {
         let (mut send, recv) = peer.open(lane).await?;
@@ -244,7 +271,12 @@ async fn open(
     };
     let started = async {
         let (send, mut recv) = stream(Lane::Control, message).await?;
-        let event = frame::read::<Event>(&mut recv).await?;
+        let event = loop {
+            match frame::read::<Event>(&mut recv).await? {
+                Event::Preparing { .. } => heard.send_replace(()),
+                event => break event,
+            }
+        };
         Ok::<_, Failure>(((send, recv), event))
     };
     let inout = async {
@@ -296,7 +328,7 @@ fn check(request: &ExecRequest) -> Result<(), ExecEnd> {
     Ok(())
 }
 
-fn message(id: ExecId, request: ExecRequest) -> Start {
+fn message(id: ExecId, request: ExecRequest, bundles: Vec<Ticket>) -> Start {
     Start {
         id,
         timeout: request.timeout(),
@@ -309,6 +341,7 @@ fn message(id: ExecId, request: ExecRequest) -> Start {
             let size = Size { columns, rows };
             Terminal { kind, size }
         }),
+        bundles,
     }
 }
 

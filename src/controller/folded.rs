@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{access::Tokens, directory::Directory, event::Event, jobs::Jobs};
+use super::{access::Tokens, bundles::Catalogue, directory::Directory, event::Event, jobs::Jobs};
 
 /// The state. Clones are the same.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub struct Folded {
     pub directory: Arc<Directory>,
     /// Jobs.
     pub jobs: Arc<Jobs>,
+    /// Bundles.
+    pub catalogue: Catalogue,
     tokens: Arc<RwLock<Tokens>>,
     /// Changes with the tokens.
     turned: watch::Sender<()>,
@@ -21,8 +23,8 @@ pub struct Folded {
 
 impl Folded {
     /// Without anything yet.
-    pub fn new(directory: Arc<Directory>, jobs: Arc<Jobs>) -> Self {
-        Self { directory, jobs, tokens: Arc::default(), turned: watch::Sender::new(()) }
+    pub fn new(directory: Arc<Directory>, jobs: Arc<Jobs>, catalogue: Catalogue) -> Self {
+        Self { directory, jobs, catalogue, tokens: Arc::default(), turned: watch::Sender::new(()) }
     }
 
     /// The API's tokens.
@@ -42,6 +44,7 @@ impl Folded {
                 self.tokens.write().expect("no holder panics").fold(&event);
                 self.turned.send_replace(());
             }
+            Event::Bundle(event) => self.catalogue.fold(event),
             event => {
                 let admitted = self
                     .directory
@@ -59,6 +62,7 @@ impl Folded {
     pub fn forget(&self) {
         self.directory.forget();
         self.jobs.forget();
+        self.catalogue.forget();
         *self.tokens.write().expect("no holder panics") = Tokens::default();
     }
 
@@ -69,6 +73,7 @@ impl Folded {
         let mut state: Vec<Bytes> = self.directory.ask(agents);
         state.extend(self.jobs.snapshot());
         state.extend(self.tokens().snapshot().map(|event| Event::Access(event).encode()));
+        state.extend(self.catalogue.snapshot().into_iter().map(|event| Event::Bundle(event).encode()));
         state
     }
 }

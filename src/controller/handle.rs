@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     audit::Audit,
+    bundles::{Catalogue, Uploads},
     call,
     directory::{Directory, Standing},
     exec::{self, Execution, Running, Surroundings},
@@ -30,6 +31,7 @@ use crate::{
         AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, ExecEnd, ExecRequest, Fault,
         KafkaStatus, RefusalKind, RemovedAgent, Status, exec::ExecResume,
     },
+    bundle::sign::PublicKey,
     certs::{State, Validity},
     clock,
     id::AgentName,
@@ -71,6 +73,12 @@ pub(super) struct Shared {
     pub(super) provision: Option<Arc<dyn Provision>>,
     /// Certificates that are in use.
     pub(super) certificates: Vec<(String, Validity)>,
+    /// The bundles that there are.
+    pub(super) catalogue: Catalogue,
+    /// Archives that become parts of some.
+    pub(super) uploads: Uploads,
+    /// Whose bundles are taken.
+    pub(super) require_signed: Option<Vec<PublicKey>>,
     /// Requests with a wrong token.
     pub(super) unauthorized: AtomicU64,
     /// How often the API is asked.
@@ -243,7 +251,9 @@ impl Handle {
             return Err(ExecEnd::Refused { reason: RefusalKind::Draining, message });
         }
         let (peer, surroundings, running) = self.surroundings(&request.agent)?;
-        exec::start(peer, request, surroundings, running).await
+        let refused = |error: ApiError| ExecEnd::Refused { reason: RefusalKind::Invalid, message: error.message };
+        let bundles = self.tickets(&request.bundles).map_err(refused)?;
+        exec::start(peer, (request, bundles), surroundings, running).await
     }
 
     /// Comes back to a process, also while the controller drains.

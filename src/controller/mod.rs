@@ -11,6 +11,7 @@
 pub mod access;
 mod attend;
 mod audit;
+pub mod bundles;
 mod call;
 mod directory;
 mod enrol;
@@ -56,6 +57,7 @@ use tokio::{
 };
 
 use crate::{
+    bundle::sign::PublicKey,
     certs::Validity,
     clock, health,
     journal::{self, Journal, StateKey},
@@ -66,6 +68,7 @@ use crate::{
     secret::Secret,
 };
 use audit::Audit;
+use bundles::{Catalogue, Uploads};
 use directory::Directory;
 use enrol::Door;
 pub use error::Error;
@@ -124,6 +127,8 @@ pub struct Config {
     pub certificates: Vec<(String, Validity)>,
     /// Whether it tells other systems what happens, in `<prefix>.events`. Default no.
     pub events: bool,
+    /// Whose bundles are taken. Default anybody's who may push.
+    pub require_signed: Option<Vec<PublicKey>>,
     /// Where the controller says how it is to who has no token. Default nowhere but on the API.
     pub health: Option<Arc<TcpListener>>,
 }
@@ -147,6 +152,7 @@ impl Default for Config {
             provision: None,
             certificates: Vec::new(),
             events: false,
+            require_signed: None,
             health: None,
         }
     }
@@ -229,10 +235,11 @@ where
     let open = || Journal::open(cluster.clone(), &topic, StateKey::new(identity.derive("journal")), seen);
     let (journal, committed) = outage::through(config.wait_for_kafka, journal::Error::is_outage, open).await?;
     let directory = Arc::new(Directory::new());
-    let jobs = Arc::new(Jobs::new(config.jobs.clone(), config.link.partitions));
+    let catalogue = Catalogue::default();
+    let jobs = Arc::new(Jobs::new(config.jobs.clone(), config.link.partitions, catalogue.clone()));
     let (above, founding) = legacy.map_or((0, None), |legacy| (legacy.epoch, Some(legacy.state)));
     let founds = founding.is_some();
-    let state = Folded::new(directory.clone(), jobs.clone());
+    let state = Folded::new(directory.clone(), jobs.clone(), catalogue.clone());
     let feed = config.events.then(|| Feed::new(&config.link.prefix, journal.head().topic_id));
     let (store, mut copies) = Store::new(journal, committed, state, founding, feed.clone(), config.patience);
     let takeover = async {
@@ -273,6 +280,9 @@ where
         layout: config.layout,
         provision: config.provision.clone(),
         certificates: config.certificates.clone(),
+        catalogue,
+        uploads: Uploads::new(config.link.partitions),
+        require_signed: config.require_signed.clone(),
         unauthorized: AtomicU64::new(0),
         limiter: Limiter::new(config.limits),
         rotating: Default::default(),

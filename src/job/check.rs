@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::bundle::MAX_USED;
+
 use super::spec::{Cancel, Command, Spec, Stdin, Target, Workspace};
 
 /// The bounds of a [`Spec`].
@@ -74,6 +76,10 @@ impl Spec {
         self.check_secrets()?;
         self.check_words()?;
         self.check_numbers()?;
+        if self.bundles.len() > MAX_USED {
+            let problem = format!("are {}, at most {MAX_USED} are taken", self.bundles.len());
+            return refuse("bundles", problem, "put several into one");
+        }
         let weight = self.weight();
         if weight > LIMITS.spec {
             let cure = "have the job fetch its input, or `rk cp` it to the agent first";

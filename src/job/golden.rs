@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::id::AgentName;
+use crate::{
+    bundle::{Digest, Used},
+    id::AgentName,
+};
 
 fn agent() -> AgentName {
     "b7".parse().expect("name")
@@ -39,6 +42,7 @@ fn full() -> Spec {
         cancel: Cancel { signal: 2, grace: Duration::from_secs(3) },
         log_format: LogFormat::Open,
         spool_limit: 1 << 20,
+        bundles: vec![Used { digest: Digest([3; 32]), name: "t".parse().expect("name") }],
     }
 }
 
@@ -60,6 +64,9 @@ fn full_bytes() -> Vec<u8> {
         &[4, 3, 0],
         &[1],
         &[0x80, 0x80, 0x40],
+        &[1],
+        &[3; 32],
+        b"\x01t",
     ]
     .concat()
 }
@@ -68,7 +75,7 @@ fn least() -> Spec {
     Spec { spool_limit: 5, ..Spec::new("a", Target::Agent(agent()), ["x"]) }
 }
 
-const LEAST: &[u8] = b"\x00\x00\x01\x01x\x00\x00\x00\x02b7\x00\x05\x00\x00\x00\x00\x01a\x00\x1e\x0a\x00\x00\x05";
+const LEAST: &[u8] = b"\x00\x00\x01\x01x\x00\x00\x00\x02b7\x00\x05\x00\x00\x00\x00\x01a\x00\x1e\x0a\x00\x00\x05\x00";
 
 fn golden() -> Vec<(Event, Vec<u8>)> {
     let ended = |outcome| Event::Ended {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::Hidden;
-use crate::{id::AgentName, selector::Selector};
+use crate::{bundle::Used, id::AgentName, selector::Selector};
 
 /// A job as it was submitted. [`check`](Spec::check) says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub struct Spec {
     pub log_format: LogFormat,
     /// How many bytes of output wait on the agent's disk for Kafka before the process must wait.
     pub spool_limit: u64,
+    /// The bundles that it uses.
+    pub bundles: Vec<Used>,
 }
 
 /// What is run.
@@ -155,6 +157,7 @@ impl Spec {
             cancel: Cancel::default(),
             log_format: LogFormat::Sealed,
             spool_limit: Self::DEFAULT_SPOOL_LIMIT,
+            bundles: Vec::new(),
         }
     }
 
@@ -176,7 +179,8 @@ impl Spec {
         let secrets = self.secrets.iter().map(|(name, secret)| name.len() + secret.value.expose().len() + EACH);
         let words = [&self.name, &self.cwd, &self.concurrency].into_iter().flatten().map(String::len);
         let words = words.sum::<usize>() + self.submitter.len();
-        8 * EACH + command + target + env + stdin + secrets.sum::<usize>() + words
+        let bundles: usize = self.bundles.iter().map(|used| 32 + used.name.as_str().len() + EACH).sum();
+        bundles + 8 * EACH + command + target + env + stdin + secrets.sum::<usize>() + words
     }
 
     /// Forgets what takes room: environment, stdin, secrets, and all of the command but its start.

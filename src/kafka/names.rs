@@ -48,6 +48,11 @@ impl Prefix {
         format!("{self}.events")
     }
 
+    /// The archives of bundles.
+    pub fn blobs(&self) -> String {
+        format!("{self}.blobs")
+    }
+
     /// Packets to one agent of the per-agent layout, a partition for each lane.
     pub fn agent_down(&self, agent: &AgentName) -> String {
         format!("{self}.agent.{agent}.down")

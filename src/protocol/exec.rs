@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ExecId;
+use crate::{bundle::Ticket, id::ExecId};
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,8 @@ pub struct Start {
     pub stdin: bool,
     /// That its stdio is a terminal. Resumable executions only.
     pub terminal: Option<Terminal>,
+    /// The bundles that it uses. Until the agent has them it says so by [`Event::Preparing`].
+    pub bundles: Vec<Ticket>,
 }
 
 /// The user's terminal.
@@ -189,6 +191,13 @@ pub enum Event {
     },
     /// The first event after a [`Resume`] of a new user.
     Attached(Attached),
+    /// What it needs is on its way; again every [`PREPARING`] or sooner until `Started` or `Refused`. Never after those.
+    Preparing {
+        /// Bytes that are there.
+        done: u64,
+        /// Of so many.
+        of: u64,
+    },
 }
 
 /// Where a new user goes on.
@@ -209,6 +218,9 @@ pub struct Attached {
     /// Whether the process has a terminal.
     pub terminal: bool,
 }
+
+/// How often an agent says that it still prepares an execution.
+pub const PREPARING: Duration = Duration::from_secs(2);
 
 /// Why a process was not started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

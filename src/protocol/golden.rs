@@ -13,13 +13,40 @@ use super::{
     service,
 };
 use crate::{
+    bundle::{
+        Archive, Digest, Place, Target, Ticket, Used,
+        sign::{PublicKey, Signature},
+    },
     id::ExecId,
-    job::{self, Cancel, Hidden, JobId, LogPlace, Loss, Returned, Spec, StreamEnd, Target},
+    job::{self, Cancel, Hidden, JobId, LogPlace, Loss, Returned, Spec, StreamEnd},
 };
 
 fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T, bytes: &[u8]) {
     assert_eq!(postcard::to_stdvec(message).expect("encode"), bytes, "{message:?}");
     assert_eq!(&postcard::from_bytes::<T>(bytes).expect("decode"), message);
+}
+
+fn ticket() -> Ticket {
+    let used = Used { digest: Digest([7; 32]), name: "t".parse().expect("name") };
+    let archive = Archive { sha256: Digest([8; 32]), size: 300 };
+    let place = Place { topic: 300, partition: 1, first: 1, last: 300, key: Hidden::new([9; 32]) };
+    let key = PublicKey::try_from("A".repeat(43) + "=").expect("32 bytes of zero");
+    let signature = Signature { key, signature: "s".to_owned() };
+    Ticket { used, variants: [(Target::any(), (archive, place))].into(), signatures: vec![signature] }
+}
+
+fn ticket_bytes() -> Vec<u8> {
+    [
+        &[7; 32][..],
+        b"\x01t",
+        b"\x01\x03any",
+        &[8; 32],
+        &[0xac, 2],
+        &[0xac, 2, 1, 2, 0xd8, 4],
+        &[9; 32],
+        b"\x01\x2cAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\x01s",
+    ]
+    .concat()
 }
 
 #[test]
@@ -37,6 +64,7 @@ fn what_opens_a_stream_has_these_bytes() {
         grace: Duration::from_secs(2),
         stdin: true,
         terminal: None,
+        bundles: Vec::new(),
     };
     let bytes = [
         &[1, 5, 2, 2][..],
@@ -52,8 +80,12 @@ fn what_opens_a_stream_has_these_bytes() {
         // Seconds, then nanoseconds as a varint.
         &[1, 1, 0x80, 0xca, 0xb5, 0xee, 0x01],
         &[2, 0, 1, 0],
+        &[0],
     ];
     same(&Open::Exec(start.clone()), &bytes.concat());
+    let with = Start { bundles: vec![ticket()], ..start.clone() };
+    let whole = bytes.concat();
+    same(&Open::Exec(with), &[&whole[..whole.len() - 1], &[1], &ticket_bytes()].concat());
     let resumable = [&[4][..], &bytes.concat()[1..], &[60, 0]].concat();
     let terminal = Terminal { kind: "vt".to_owned(), size: Size { columns: 300, rows: 24 } };
     let with = [&bytes.concat()[..bytes.concat().len() - 1], &[1, 2, b'v', b't', 0xac, 2, 24]].concat();
@@ -93,6 +125,7 @@ fn what_follows_has_these_bytes() {
     let patience = Duration::from_secs(60);
     let attached = Attached { pid: 7, stdin: 1, stdout: 300, stderr: 0, user: 1, patience, terminal: true };
     same(&Event::Attached(attached), &[6, 7, 1, 0xac, 2, 0, 1, 60, 0, 1]);
+    same(&Event::Preparing { done: 1, of: 300 }, &[7, 1, 0xac, 2]);
     same(&Event::Refused(Refusal::Gone("x".to_owned())), &[1, 4, 1, b'x']);
     same(&Event::Refused(Refusal::Denied("x".to_owned())), &[1, 5, 1, b'x']);
     same(&Event::Refused(Refusal::NotFound("x".to_owned())), &[1, 0, 1, b'x']);
@@ -118,11 +151,11 @@ fn what_is_said_of_jobs_has_these_bytes() {
     let mark_bytes = [&[2, 1][..], &[7; 32]].concat();
     let hello = Open::Jobs(Hello { mark, accept_rollback: true });
     same(&hello, &[&[3][..], &mark_bytes, &[1]].concat());
-    let spec = Box::new(Spec::new("a", Target::Agent("b7".parse().expect("name")), ["x"]));
+    let spec = Box::new(Spec::new("a", job::Target::Agent("b7".parse().expect("name")), ["x"]));
     let spec_bytes = postcard::to_stdvec(&spec).expect("fixed by the job's own test");
     let log = LogTicket { partition: 3, key: Hidden::new([9; 32]) };
-    let start = Order::Start { job: id, attempt: 1, spec, log };
-    same(&start, &[&[0][..], &ID, &[1], &spec_bytes, &[3], &[9; 32]].concat());
+    let start = Order::Start { job: id, attempt: 1, spec, log, bundles: vec![ticket()] };
+    same(&start, &[&[0][..], &ID, &[1], &spec_bytes, &[3], &[9; 32], &[1], &ticket_bytes()].concat());
     let cancel = Cancel { signal: 15, grace: Duration::from_secs(10) };
     same(&Order::Cancel { job: id, attempt: 1, cancel }, &[&[1][..], &ID, &[1, 30, 10, 0]].concat());
     same(&Order::Release { job: id, attempt: 300 }, &[&[2][..], &ID, &[0xac, 2]].concat());

@@ -9,7 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Cancel, Hidden, JobId, LogPlace, Loss, Outcome, Returned, Spec, StreamEnd};
+use crate::{
+    bundle::Ticket,
+    job::{Cancel, Hidden, JobId, LogPlace, Loss, Outcome, Returned, Spec, StreamEnd},
+};
 
 /// What the stream is opened with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,8 @@ pub enum Order {
         spec: Box<Spec>,
         /// Where its output goes.
         log: LogTicket,
+        /// Where the bundles lie that it uses.
+        bundles: Vec<Ticket>,
     },
     /// End an attempt.
     Cancel {

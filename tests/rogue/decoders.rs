@@ -232,6 +232,7 @@ fn messages() -> Vec<(Vec<u8>, Reader)> {
         grace: Duration::from_secs(10),
         stdin: true,
         terminal: Some(exec::Terminal { kind: "xterm".to_owned(), size: exec::Size { columns: 80, rows: 24 } }),
+        bundles: Vec::new(),
     };
     let mark = jobs::Mark { epoch: 2, offset: 10, head: [7; 32] };
     let stream = job::StreamEnd { length: 4, sha256: [8; 32] };
@@ -251,7 +252,7 @@ fn messages() -> Vec<(Vec<u8>, Reader)> {
         message(&exec::Event::Exited(exec::Outcome::Code(255))),
         message(&call::Answer::Failed("why not".to_owned())),
         message(&call::Condition { running: 2, uptime: 300 }),
-        message(&jobs::Order::Start { job, attempt: 1, spec: spec(), log }),
+        message(&jobs::Order::Start { job, attempt: 1, spec: spec(), log, bundles: Vec::new() }),
         message(&jobs::Order::Cancel { job, attempt: 1, cancel }),
         message(&jobs::Order::Mark(mark)),
         message(&jobs::Event::Report { job, attempt: 1, report: ended }),

@@ -97,6 +97,7 @@ fn an_agents_login_of_the_per_agent_layout_is_refused_on_every_other_agents_topi
             events: false,
             agents_as: None,
             controller_as: Some("User:controller".to_owned()),
+            blobs_retention: None,
         },
         1,
     );
@@ -121,7 +122,7 @@ fn an_agents_login_of_the_per_agent_layout_is_refused_on_every_other_agents_topi
     let all: Vec<String> = desired.topics.iter().map(|topic| topic.name.clone()).collect();
     stage.attempt("a login of the per-agent layout", || {
         try_all(&stage, user, &all, |topic| {
-            if topic == down {
+            if topic == down || topic == stage.prefix.blobs() {
                 &[Try::Describe, Try::Read]
             } else if topic.contains(".up.") || topic == stage.prefix.logs() {
                 &[Try::Describe, Try::Write]

@@ -9,6 +9,7 @@ use crate::{
         attempt::Attempt,
         shim::{RecordError, record},
     },
+    bundle::Digest,
     bytelog::Acked,
     job::{Hidden, LogFormat, Outcome, Workspace},
     private_file::PrivateFileError,
@@ -27,6 +28,8 @@ pub struct Ticket {
     pub workspace: Workspace,
     /// What people call the job.
     pub name: Option<String>,
+    /// The archives of bundles that it uses.
+    pub bundles: Vec<Digest>,
 }
 
 /// An end that no shim tells.

@@ -35,7 +35,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     adopt::{self, Decision},
-    attempt::AttemptId,
+    attempt::{Attempt, AttemptId},
+    bundles::{Bundles, Pin},
     environment::Environment,
     policy::Policy,
     run_as::User,
@@ -43,6 +44,7 @@ use super::{
     wasm::Modules,
 };
 use crate::{
+    bundle::Ticket,
     job::{Cancel, JobId, Spec},
     kafka::SharedCluster,
     protocol::jobs::{Event, LogTicket, Report},
@@ -54,7 +56,7 @@ pub(super) use hooks::Hooks;
 type Key = (JobId, u32);
 
 /// How jobs run here.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Settings {
     /// The attempts' directories.
     pub jobs: PathBuf,
@@ -68,6 +70,8 @@ pub(super) struct Settings {
     pub slots: u32,
     /// What starts shims.
     pub launcher: Launcher,
+    /// What fetches bundles.
+    pub bundles: Bundles,
     /// What every process gets.
     pub environment: Environment,
     /// The operator's programs.
@@ -120,9 +124,9 @@ enum Told {
 /// How an attempt's task begins.
 enum Begin {
     /// It was ordered just now.
-    Ordered(Box<Spec>, LogTicket),
-    /// There was a directory; nothing if it could not be looked at yet.
-    Found(Option<Decision>),
+    Ordered(Box<Spec>, LogTicket, Vec<Ticket>),
+    /// There was a directory; nothing if it could not be looked at yet. What it uses stays.
+    Found(Option<Decision>, Vec<Pin>),
 }
 
 impl Jobs {
@@ -149,10 +153,10 @@ impl Jobs {
                         "attempt {id} belongs to a shim on another host; two hosts must not share a --data ({key:?})"
                     );
                 }
-                (Some(key), Ok(decision)) => jobs.begin(key, Begin::Found(Some(decision))),
+                (Some(key), Ok(decision)) => jobs.begin(key, Begin::Found(Some(decision), jobs.pins(key))),
                 (None, _) => tracing::warn!("attempt {id} is none of this version's, and is left alone"),
                 // It may run: it is looked at again, and not forgotten.
-                (Some(key), Err(_)) => jobs.begin(key, Begin::Found(None)),
+                (Some(key), Err(_)) => jobs.begin(key, Begin::Found(None, jobs.pins(key))),
             }
         }
         Ok(jobs)
@@ -204,6 +208,13 @@ impl Jobs {
         }
     }
 
+    /// The bundles that an earlier agent's attempt uses.
+    fn pins(&self, key: Key) -> Vec<Pin> {
+        let attempt = Attempt::at(self.0.settings.jobs.join(id(key).to_string()));
+        let ticket = files::Files(&attempt).ticket().ok().flatten();
+        self.0.settings.bundles.pin(&ticket.map(|ticket| ticket.bundles).unwrap_or_default())
+    }
+
     fn begin(&self, key: Key, begin: Begin) {
         let (orders, told) = mpsc::unbounded_channel();
         let entry = Entry { report: Some(Report::Claimed), trouble: None, orders };
@@ -227,6 +238,13 @@ impl Shared {
             entry.report = Some(report.clone());
         }
         state.say(Event::Report { job: key.0, attempt: key.1, report });
+    }
+
+    /// An attempt's release was read by who cannot obey it yet.
+    fn tell_again(&self, key: Key) {
+        if let Some(entry) = self.lock().attempts.get(&key) {
+            let _ = entry.orders.send(Told::Release);
+        }
     }
 
     /// This stands in the attempt's way now.

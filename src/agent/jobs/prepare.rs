@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::Path, time::Duration};
 use super::{Key, Settings, files::Files, given::Given};
 use crate::{
     agent::{
+        bundles::Ready,
         environment::Environment,
         run_as::User,
         shim::spec::{Background, Spec as ShimSpec, Stdin as ShimStdin},
@@ -35,6 +36,7 @@ pub fn prepare(
     given: &Given<'_>,
     workspace: &Path,
     spec: &Spec,
+    bundles: &Ready,
 ) -> Result<ShimSpec, Failure> {
     settings.policy.check_job(spec).map_err(|why| refused(Refusal::Denied(why)))?;
     let request: Vec<_> = spec.env.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -44,6 +46,7 @@ pub fn prepare(
     }
     let mut environment = base.with(&request).map_err(refused)?;
     describe(&mut environment, key, spec.name.as_deref(), workspace);
+    bundles.describe(&mut environment, settings.policy.bundles_first());
     let cwd = spec.cwd.as_ref().map_or_else(|| workspace.to_owned(), |cwd| workspace.join(cwd));
     if !cwd.is_dir() {
         return Err(not_started(127, format!("{}: no such directory; it is seen from the workspace", cwd.display())));
@@ -52,7 +55,7 @@ pub fn prepare(
     secrets(spec, given, &mut environment).map_err(disk)?;
     let secrets = spec.secrets.values().any(|secret| secret.route == SecretRoute::File).then(|| given.secrets());
     let place = Place { cwd: &cwd, workspace: Some(workspace), secrets: secrets.as_deref(), bundle: None };
-    let (program, argv) = command(spec, given, &settings.modules, &environment, place)?;
+    let (program, argv) = command(spec, given, &settings.modules, &environment, place, bundles)?;
     given.hand_over().map_err(disk)?;
     let stdin = match &spec.stdin {
         None => ShimStdin::Empty,
@@ -120,12 +123,16 @@ fn command(
     modules: &Modules,
     environment: &Environment,
     place: Place<'_>,
+    bundles: &Ready,
 ) -> Result<(OsString, Vec<OsString>), Failure> {
     let words = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
     match &spec.command {
         Command::Argv(argv) => {
-            let program = environment.find(argv.first().map_or("", String::as_str), place.cwd).map_err(refused)?;
-            let (program, argv) = modules.executable(program, words(argv), environment, place).map_err(refused)?;
+            let program = argv.first().map_or("", String::as_str);
+            let program = bundles.find(environment, program, place.cwd).map_err(refused)?;
+            let place = Place { bundle: bundles.holding(&program), ..place };
+            let (program, argv) =
+                modules.executable(program.clone(), words(argv), environment, place).map_err(refused)?;
             Ok((program.into(), argv))
         }
         Command::Script { text, interpreter } => {
@@ -137,7 +144,7 @@ fn command(
                 Some(_) => words(interpreter),
             };
             let name = argv[0].to_string_lossy().into_owned();
-            let program = environment.find(&name, place.cwd).map_err(refused)?;
+            let program = bundles.find(environment, &name, place.cwd).map_err(refused)?;
             modules.refuse_interpreter(&program, &name).map_err(refused)?;
             argv.push(script.into());
             Ok((program.into(), argv))

@@ -22,9 +22,12 @@ use crate::{
     agent::{
         adopt::{self, Decision, Lost},
         attempt::{Attempt, ClaimError},
+        bundles::{self, Bundles, Ready},
         shim::{StartError, spec::Started},
         spool,
     },
+    bundle,
+    bytelog::blob::Progress,
     clock,
     job::{Outcome, Returned, Spec, Workspace},
     protocol::jobs::{LogTicket, Report},
@@ -43,12 +46,22 @@ enum Stage {
     Returned(Returned),
 }
 
+/// Why an attempt is not begun.
+enum Unfetched {
+    Outcome(Outcome),
+    Returned(Returned),
+}
+
 /// Takes care of an attempt until it was released and all its output is in the topic; then nothing of it is left.
 pub async fn run(shared: &Arc<Shared>, key: Key, begin: Begin, mut told: mpsc::UnboundedReceiver<Told>) {
     let this = This { shared, key, attempt: Attempt::at(shared.settings.jobs.join(id(key).to_string())) };
-    let stage = match begin {
-        Begin::Ordered(spec, log) => this.start(&spec, log).await,
-        Begin::Found(decision) => this.resume(decision.map(Ok)).await,
+    // What it uses stays as long as it does.
+    let (stage, _ready, _pins) = match begin {
+        Begin::Ordered(spec, log, tickets) => {
+            let (stage, ready) = this.start(&spec, log, &tickets, &mut told).await;
+            (stage, ready, Vec::new())
+        }
+        Begin::Found(decision, pins) => (this.resume(decision.map(Ok)).await, Ready::default(), pins),
     };
     match stage {
         Stage::Returned(reason) => {
@@ -83,16 +96,33 @@ impl This<'_> {
     }
 
     /// Starts what was ordered.
-    async fn start(&self, spec: &Spec, log: LogTicket) -> Stage {
-        let settings = &self.shared.settings;
-        let no_room = |error: &dyn std::fmt::Display| {
-            tracing::warn!("attempt {} cannot be started here: {error}", id(self.key));
-            Stage::Returned(Returned::NoRoom)
+    async fn start(
+        &self,
+        spec: &Spec,
+        log: LogTicket,
+        tickets: &[bundle::Ticket],
+        told: &mut mpsc::UnboundedReceiver<Told>,
+    ) -> (Stage, Ready) {
+        let ticket = match self.claim(spec, log, tickets).await {
+            Ok(ticket) => ticket,
+            Err(stage) => return (stage, Ready::default()),
         };
+        // What may not run costs no download; why it may not is told below.
+        let may_run = self.shared.settings.policy.check_job(spec).is_ok();
+        match self.fetch(if may_run { tickets } else { &[] }, told).await {
+            Ok(ready) => (self.begin(spec, ticket, &ready).await, ready),
+            Err(Unfetched::Outcome(outcome)) => (self.verdict(ticket, outcome), Ready::default()),
+            Err(Unfetched::Returned(reason)) => (Stage::Returned(reason), Ready::default()),
+        }
+    }
+
+    /// Makes the attempt's directory.
+    async fn claim(&self, spec: &Spec, log: LogTicket, tickets: &[bundle::Ticket]) -> Result<Ticket, Stage> {
+        let settings = &self.shared.settings;
         match Attempt::take(&settings.jobs, &id(self.key)) {
             Ok(_) => {}
-            Err(ClaimError::Taken(_)) => return self.resume(None).await,
-            Err(error) => return no_room(&error),
+            Err(ClaimError::Taken(_)) => return Err(self.resume(None).await),
+            Err(error) => return Err(self.no_room(&error)),
         }
         let ticket = Ticket {
             partition: log.partition,
@@ -100,27 +130,79 @@ impl This<'_> {
             format: spec.log_format,
             workspace: spec.workspace,
             name: spec.name.clone(),
+            bundles: Bundles::kept_as(tickets),
         };
         let workspace = self.workspace();
         let ready = self.files().put_ticket(&ticket).map_err(|error| error.to_string());
         let user = settings.run_as.as_ref();
         let ready =
             ready.and_then(|()| workspace::make(&workspace, user).map_err(|e| format!("{}: {e}", workspace.display())));
-        if let Err(error) = ready {
-            return no_room(&error);
+        match ready {
+            Ok(()) => Ok(ticket),
+            Err(error) => Err(self.no_room(&error)),
         }
+    }
+
+    fn no_room(&self, error: &dyn std::fmt::Display) -> Stage {
+        tracing::warn!("attempt {} cannot be started here: {error}", id(self.key));
+        Stage::Returned(Returned::NoRoom)
+    }
+
+    /// Waits for the bundles. What stands in their way is told, and who does not want the job any more need not wait.
+    async fn fetch(
+        &self,
+        tickets: &[bundle::Ticket],
+        told: &mut mpsc::UnboundedReceiver<Told>,
+    ) -> Result<Ready, Unfetched> {
+        if tickets.is_empty() {
+            return Ok(Ready::default());
+        }
+        let (progress, mut seen) = watch::channel(Progress::default());
+        let get = self.shared.settings.bundles.get(tickets, &progress);
+        tokio::pin!(get);
+        let result = loop {
+            tokio::select! {
+                biased;
+                order = told.recv() => match order {
+                    Some(Told::Cancel(_)) => break Err(Unfetched::Outcome(Outcome::Cancelled)),
+                    Some(Told::Release) | None => {
+                        // It is waited for once more.
+                        self.shared.tell_again(self.key);
+                        break Err(Unfetched::Returned(Returned::Unwanted));
+                    }
+                },
+                got = &mut get => break got.map_err(|failure| match failure {
+                    bundles::Failure::Refused(message) => Unfetched::Outcome(Outcome::NotStarted { code: 126, message }),
+                    bundles::Failure::NoRoom(why) => {
+                        tracing::warn!("attempt {} cannot be started here: {why}", id(self.key));
+                        Unfetched::Returned(Returned::NoRoom)
+                    }
+                }),
+                Ok(()) = seen.changed() => {
+                    let stalled = seen.borrow_and_update().stalled.as_ref().map(ToString::to_string);
+                    self.shared.trouble(self.key, stalled.map(|why| format!("its bundle can't be fetched: {why}")));
+                }
+            }
+        };
+        self.shared.trouble(self.key, None);
+        result
+    }
+
+    async fn begin(&self, spec: &Spec, ticket: Ticket, bundles: &Ready) -> Stage {
+        let settings = &self.shared.settings;
+        let (workspace, user) = (self.workspace(), settings.run_as.as_ref());
         if let Err(failure) = self.hook("pre-job", &ticket).await {
             let message = format!("the agent's pre-job hook failed: {failure}");
             return self.verdict(ticket, Outcome::NotStarted { code: 126, message });
         }
         let given = Given::new(&self.files(), &self.private(), user);
-        match prepare::prepare(settings, self.key, &self.files(), &given, &workspace, spec) {
+        match prepare::prepare(settings, self.key, &self.files(), &given, &workspace, spec, bundles) {
             Ok(spec) => match self.attempt.put_spec(&spec) {
                 Ok(()) => self.launch(ticket).await,
-                Err(error) => no_room(&error),
+                Err(error) => self.no_room(&error),
             },
             Err(Failure::Job(outcome)) => self.verdict(ticket, outcome),
-            Err(Failure::Disk(error)) => no_room(&error),
+            Err(Failure::Disk(error)) => self.no_room(&error),
         }
     }
 

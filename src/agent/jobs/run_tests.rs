@@ -21,6 +21,13 @@ fn key() -> Key {
 }
 
 fn settings(dir: &std::path::Path) -> Settings {
+    let bundles = bundles::Settings {
+        data: dir.to_owned(),
+        limit: 1 << 20,
+        keys: None,
+        topic: Prefix::default().blobs(),
+        run_as: None,
+    };
     let name = "a1".parse().expect("name");
     Settings {
         jobs: dir.join("jobs"),
@@ -29,6 +36,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         topic: Prefix::default().logs(),
         slots: 1,
         launcher: Launcher::ourselves(),
+        bundles: Bundles::new(bundles, std::sync::Arc::new(MemoryCluster::new())).expect("cache"),
         environment: Environment::of_agent([], &name, &BTreeMap::new()),
         hooks: Hooks::default(),
         policy: Policy::default(),
@@ -76,6 +84,7 @@ async fn what_may_have_run_is_not_given_back_because_a_file_cannot_be_read() {
         format: LogFormat::Sealed,
         workspace: Workspace::Remove,
         name: None,
+        bundles: Vec::new(),
     };
     Files(&attempt).put_ticket(&mended).expect("written");
     loop {

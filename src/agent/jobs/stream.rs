@@ -77,7 +77,7 @@ impl Jobs {
 
     fn obey(&self, order: Order) {
         match order {
-            Order::Start { job, attempt, spec, log } => {
+            Order::Start { job, attempt, spec, log, bundles } => {
                 let key = (job, attempt);
                 let refused = {
                     let mut state = self.0.lock();
@@ -93,7 +93,7 @@ impl Jobs {
                     refused
                 };
                 if refused.is_none() {
-                    self.begin(key, Begin::Ordered(spec, log));
+                    self.begin(key, Begin::Ordered(spec, log, bundles));
                 }
             }
             Order::Cancel { job, attempt, cancel } => self.tell((job, attempt), Told::Cancel(cancel)),

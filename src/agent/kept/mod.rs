@@ -23,6 +23,7 @@ use nix::{
 use tokio::sync::mpsc;
 
 use super::{
+    bundles::{self, Bundles, Ready},
     environment::Environment,
     exec::{STDIO_PATIENCE, check_directory, streams},
     executor::Shared,
@@ -32,6 +33,7 @@ use super::{
     warden::Program,
 };
 use crate::{
+    bundle::Digest,
     frame::{self, Incoming},
     id::ExecId,
     protocol::{
@@ -129,13 +131,14 @@ pub(super) async fn start(
     send: Box<dyn SendHalf>,
     recv: Box<dyn RecvHalf>,
 ) {
+    let mut send = send;
     let id = message.start.id;
     let mut orders = Incoming::<_, Steer>::new(recv);
     let begun = tokio::select! {
         biased;
         // Before it runs it is nothing that could be resumed.
         () = gone(&mut orders) => None,
-        begun = begin(&shared, &message) => Some(begun),
+        begun = begin(&shared, &message, &mut send) => Some(begun),
     };
     match begun {
         Some(Ok((task, in_out, err))) => {
@@ -187,7 +190,7 @@ pub(super) async fn adopt(shared: &Arc<Shared>) {
 
 type Begun = (Task, super::stream::Duplex, super::stream::Duplex);
 
-async fn begin(shared: &Arc<Shared>, message: &StartResumable) -> Result<Begun, Refusal> {
+async fn begin(shared: &Arc<Shared>, message: &StartResumable, send: &mut Box<dyn SendHalf>) -> Result<Begun, Refusal> {
     let StartResumable { start, patience } = message;
     let failed = |what: String| Refusal::Failed(what);
     let Some(program) = &shared.kept.program else {
@@ -200,10 +203,13 @@ async fn begin(shared: &Arc<Shared>, message: &StartResumable) -> Result<Begun, 
     let slot = shared.slot()?;
     let stdio = tokio::time::timeout(STDIO_PATIENCE, streams(&shared.meeting, start.id)).await;
     let (in_out, err) = stdio.map_err(|_| failed(format!("its streams did not come within {STDIO_PATIENCE:?}")))??;
-    let spec = spec(shared, start, *patience)?;
+    let ready = bundles::prepare(shared.bundles.as_ref(), &start.bundles, send).await?;
+    let ready = ready.map_err(|error| failed(format!("nobody listens any more: {error}")))?;
+    let spec = spec(shared, start, &ready, *patience)?;
     let dir = shared.kept.path(start.id);
     let data = |error: io::Error| failed(format!("the agent's directory {} cannot be used: {error}", dir.display()));
-    make(&shared.kept.dir, &dir).and_then(|()| keep::put_spec(&dir, &spec)).map_err(data)?;
+    let made = make(&shared.kept.dir, &dir).and_then(|()| put_used(&dir, &Bundles::kept_as(&start.bundles)));
+    made.and_then(|()| keep::put_spec(&dir, &spec)).map_err(data)?;
     let started = async {
         keep::start(program, &dir).await?;
         Task::new(shared, start.id, Some(slot)).await.map_err(data)
@@ -217,14 +223,15 @@ async fn begin(shared: &Arc<Shared>, message: &StartResumable) -> Result<Begun, 
     }
 }
 
-fn spec(shared: &Shared, start: &Start, patience: Duration) -> Result<keep::Spec, Refusal> {
+fn spec(shared: &Shared, start: &Start, bundles: &Ready, patience: Duration) -> Result<keep::Spec, Refusal> {
     let cwd = match &start.cwd {
         Some(cwd) => shared.work_dir.join(cwd),
         None => shared.work_dir.clone(),
     };
     check_directory(&cwd)?;
-    let environment = environment(shared, start)?;
-    let (file, argv) = shared.executable(start, &environment, &cwd)?;
+    let mut environment = environment(shared, start)?;
+    bundles.describe(&mut environment, shared.policy.bundles_first());
+    let (file, argv) = shared.executable(start, &environment, &cwd, bundles)?;
     Ok(keep::Spec {
         program: file.into(),
         argv,
@@ -249,6 +256,20 @@ fn environment(shared: &Shared, start: &Start) -> Result<Environment, Refusal> {
     let mut variables = vec![("TERM".to_owned(), kind.clone())];
     variables.extend(start.env.iter().cloned());
     shared.environment.with(&variables)
+}
+
+/// Notes which bundles it uses, for the next agent.
+fn put_used(dir: &Path, used: &[Digest]) -> io::Result<()> {
+    if used.is_empty() {
+        return Ok(());
+    }
+    fs::write(dir.join("bundles"), postcard::to_stdvec(used).expect("plain data"))
+}
+
+/// The bundles that an execution uses.
+fn used(dir: &Path) -> Vec<Digest> {
+    let noted = fs::read(dir.join("bundles")).ok();
+    noted.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default()
 }
 
 fn make(parent: &Path, dir: &Path) -> io::Result<()> {

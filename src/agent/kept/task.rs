@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     super::{
+        bundles::Pin,
         events::Said,
         executor::{Phase, Shared, Working},
         shim::{keep, spec},
@@ -63,6 +64,8 @@ pub(super) struct Task {
     /// The agent stops, and the process was told.
     cancelled: bool,
     slot: Option<OwnedSemaphorePermit>,
+    /// What it uses stays.
+    _bundles: Vec<Pin>,
     _working: Working,
 }
 
@@ -98,6 +101,8 @@ impl Task {
     /// The execution `id`, whose keeper runs, or has run until it was released.
     pub async fn new(shared: &Arc<Shared>, id: ExecId, slot: Option<OwnedSemaphorePermit>) -> io::Result<Self> {
         let dir = shared.kept.path(id);
+        // First of all: from here on nothing else may take its room.
+        let bundles = shared.bundles.as_ref().map(|bundles| bundles.pin(&super::used(&dir))).unwrap_or_default();
         let keeper = match Keeper::connect(&dir).await {
             Ok(keeper) => Some(keeper),
             // Released, and its output is whole.
@@ -135,6 +140,7 @@ impl Task {
             taken: AtomicU64::new(taken),
             cancelled: false,
             slot,
+            _bundles: bundles,
             _working: Working::new(shared),
         })
     }

@@ -116,6 +116,8 @@ struct Case {
     api: Settings,
     kafka: crate::kafka::Config,
     link: link::Config,
+    /// How long bundles are to be kept.
+    blobs_retention: Option<Duration>,
     /// The agent's credential, or why it is none.
     pass: Option<Pass>,
 }
@@ -150,7 +152,8 @@ impl Case {
             (Role::Controller, _) => client_id("controller", &link.prefix.to_string()),
         };
         let kafka = settings.kafka(client_id)?;
-        Ok(Self { role, api, kafka, link, pass })
+        let blobs_retention = settings.duration(&keys::BLOBS_RETENTION)?;
+        Ok(Self { role, api, kafka, link, blobs_retention, pass })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Such a record changes nothing, because all readers pass over it:
 //!
 //! - in packet topics it is a probe with a number that no controller has drawn, under a key that no agent's name can be;
-//! - in the logs its key is no job's;
+//! - in the logs its key is no job's, and in the blobs no digest;
 //! - in the journal it is not sealed, and who has no state key writes nothing there that counts. It must not stand where
 //!   a log that was cut begins: see [`rights`](super::rights).
 
@@ -46,11 +46,11 @@ impl Role {
         let need = match self {
             // It writes up as well: by its own records it sees that a partition works.
             Self::Controller if name == &prefix.up_control() => Need { write: true, read: true },
-            Self::Controller if name == &prefix.journal() => Need { write: true, read: true },
+            Self::Controller if [prefix.journal(), prefix.blobs()].contains(name) => Need { write: true, read: true },
             Self::Controller => Need { write: down, read: !down },
             Self::Agent => Need {
                 write: up || name == &prefix.logs(),
-                read: own.map_or(down, |agent| name == &prefix.agent_down(agent)),
+                read: own.map_or(down, |agent| name == &prefix.agent_down(agent)) || name == &prefix.blobs(),
             },
         };
         (need.write || need.read).then_some(need)
@@ -62,7 +62,7 @@ pub fn harmless(prefix: &Prefix, topic: &str, nonce: u64) -> Record {
     if topic == prefix.journal() {
         return Record::new("", "rk doctor");
     }
-    if topic == prefix.logs() {
+    if topic == prefix.logs() || topic == prefix.blobs() {
         return Record::new(KEY, "rk doctor");
     }
     let header = Header { kind: Kind::Probe, incarnation: Incarnation { starts: 0, random: 0 }, epoch: 0 };
@@ -93,9 +93,10 @@ mod tests {
         };
         assert_eq!(
             needs(Role::Agent),
-            ["rk.down.control r", "rk.up.control w", "rk.down.bulk r", "rk.up.bulk w", "rk.logs w"]
+            ["rk.down.control r", "rk.up.control w", "rk.down.bulk r", "rk.up.bulk w", "rk.logs w", "rk.blobs r"]
         );
-        let all = ["down.control w", "up.control w r", "down.bulk w", "up.bulk r", "journal w r", "logs r"];
+        let all =
+            ["down.control w", "up.control w r", "down.bulk w", "up.bulk r", "journal w r", "logs r", "blobs w r"];
         assert_eq!(needs(Role::Controller), all.map(|need| format!("rk.{need}")));
     }
 

@@ -37,6 +37,7 @@ pub async fn look(case: &Case, cluster: &Cluster) -> Found {
         prefix: case.link.prefix.clone(),
         partitions,
         per_agent: own.map(|agent| [agent.clone()].into()),
+        blobs_retention: case.blobs_retention,
         ..Installation::default()
     };
     let needed: Vec<(Topic, Need)> = Desired::new(&installation, cluster.view.brokers.len())

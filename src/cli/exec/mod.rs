@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 
-use super::{Failure, client, flags::ClientFlags, log, output::Format};
+use super::{Failure, bundle::Uses, client, flags::ClientFlags, log, output::Format};
 use crate::{
     api::{ExecRequest, exec::Resumable},
     config::{Environment, keys},
@@ -73,6 +73,9 @@ pub struct ExecArgs {
     /// with -l [default: 60s, with -t 10m]
     #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
     resume: Option<Duration>,
+    /// Run with a bundle: its name, NAME@DIGEST, a digest, or a path here, which is pushed first; may be repeated
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: Vec<String>,
     /// Give the command no stdin
     #[arg(long)]
     no_stdin: bool,
@@ -146,6 +149,8 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
     if let Some(kept) = args.attach {
         return conclude(status, interactive::attach(&client, kept, manner).await);
     }
+    let uses = Uses::of(&client, &args.bundle).await?;
+    let command = uses.command(&args.command);
     let patience = args.resume.unwrap_or(if args.tty { RESUME_TERMINAL } else { RESUME });
     let terminal = args.tty.then(|| terminal::describe(environment.value("TERM")));
     let request = |agent: AgentName| ExecRequest {
@@ -157,7 +162,8 @@ pub async fn run(args: ExecArgs, environment: &Environment) -> Result<u8, Failur
         resume: (args.selector.is_none() && !patience.is_zero())
             .then(|| Resumable { id: ExecId::random(), patience_ms: milliseconds(patience) }),
         terminal: terminal.clone(),
-        ..ExecRequest::new(agent, args.command.iter().cloned())
+        bundles: uses.bundles.clone(),
+        ..ExecRequest::new(agent, command.iter().cloned())
     };
     let result = match (&args.name, &args.selector) {
         (Some(name), _) if args.tty => interactive::start(&client, &request(name.clone()), manner).await,

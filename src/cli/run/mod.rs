@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{
-    Failure, client,
+    Failure,
+    bundle::Uses,
+    client,
     exec::{
         Signals,
         report::{StatusFd, Verdict},
@@ -88,6 +90,9 @@ pub struct RunArgs {
     /// Set a variable for the job; without a value: as it is here
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Run with a bundle: its name, NAME@DIGEST, a digest, or a path here, which is pushed first; may be repeated
+    #[arg(long, value_name = "BUNDLE")]
+    bundle: Vec<String>,
     /// Where it runs [default: a directory made for it]
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
@@ -154,7 +159,10 @@ pub async fn run(args: RunArgs, environment: &Environment) -> Result<u8, Failure
     }
     let quiet = settings.switch(&keys::QUIET)?;
     let client = client::connect(&settings)?;
-    let request = request::job(&args, environment)?;
+    let mut request = request::job(&args, environment)?;
+    let uses = Uses::of(&client, &args.bundle).await?;
+    request.argv = uses.command(&request.argv);
+    request.bundles = uses.bundles;
     let attend = Attend {
         look: Look { format, timestamps: args.timestamps, quiet },
         patience: args.patience.unwrap_or(PATIENCE),

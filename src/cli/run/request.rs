@@ -64,6 +64,7 @@ pub fn job(args: &RunArgs, environment: &Environment) -> Result<SubmitJob, Failu
         grace_ms: args.grace.map(milliseconds),
         log_format: args.log_format.unwrap_or_default(),
         spool_limit: args.spool_limit,
+        bundles: Vec::new(),
     })
 }
 

@@ -49,6 +49,7 @@ impl Glance {
             | Event::TokenRevoked { .. }
             | Event::AgentEnrolled { .. }
             | Event::Access(_)
+            | Event::Bundle(_)
             | Event::AgentPlaced { .. } => None,
         };
         told.map_or(Self::Nothing, Self::Told)

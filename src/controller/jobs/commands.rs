@@ -40,7 +40,8 @@ impl Handle {
         if let Ok(there) = self.job_info(id) {
             return Ok(there);
         }
-        let (spec, key) = (request::spec(request)?, Hidden::new(secret::random()));
+        let bundles = self.used(&request.bundles)?;
+        let (spec, key) = (request::spec(request, bundles)?, Hidden::new(secret::random()));
         self.decide(|scheduler, now| scheduler.submit(now, id, spec, key, None)).await?;
         tracing::info!(job = %id, "submitted");
         self.job_info(id)

@@ -34,6 +34,7 @@ pub use log::Reading;
 pub use station::{Posting, serve};
 
 use super::{
+    bundles::Catalogue,
     event::Event,
     scheduler::{self, Action, Now, Order, Scheduler},
     store::Store,
@@ -74,6 +75,8 @@ pub struct Jobs {
     rescheduled: Notify,
     /// Of the logs' topic.
     partitions: u32,
+    /// Where the bundles lie that jobs use.
+    catalogue: Catalogue,
     /// Records of logs that were not their jobs' own, as readers met them.
     forged: AtomicU64,
 }
@@ -101,7 +104,7 @@ struct Station {
 
 impl Jobs {
     /// None, with logs on so many partitions.
-    pub fn new(config: scheduler::Config, partitions: u32) -> Self {
+    pub fn new(config: scheduler::Config, partitions: u32, catalogue: Catalogue) -> Self {
         let state = State {
             scheduler: Scheduler::new(config.clone()),
             proposals: VecDeque::new(),
@@ -119,6 +122,7 @@ impl Jobs {
             proposed: Notify::new(),
             rescheduled: Notify::new(),
             partitions,
+            catalogue,
             forged: AtomicU64::new(0),
         }
     }
@@ -153,7 +157,7 @@ impl Jobs {
                 }
                 state.note(event, |id| self.log_partition(id));
             }
-            Event::AgentPlaced { .. } | Event::Access(_) => {}
+            Event::AgentPlaced { .. } | Event::Access(_) | Event::Bundle(_) => {}
         });
     }
 
@@ -307,7 +311,7 @@ impl Jobs {
             state.proposals.push_back(event);
         }
         while let Some(action) = state.scheduler.poll_action() {
-            state.send(action, |id| self.log_partition(id));
+            state.send(action, |id| self.log_partition(id), &self.catalogue);
         }
         let (proposed, rescheduled) = (!state.proposals.is_empty(), state.scheduler.poll_timeout() != before);
         drop(state);
@@ -351,14 +355,16 @@ impl Drop for Watch {
 
 impl State {
     /// Puts an order before its agent's stream. If that is full or gone the agent gets it in its next one.
-    fn send(&mut self, action: Action, log_partition: impl Fn(JobId) -> u32) {
+    fn send(&mut self, action: Action, log_partition: impl Fn(JobId) -> u32, catalogue: &Catalogue) {
         let Action { agent, job, attempt, order } = action;
         let Some(station) = self.stations.get(&agent) else { return };
         let order = match order {
             Order::Start => {
                 let Some(known) = self.scheduler.job(job) else { return };
                 let log = LogTicket { partition: log_partition(job), key: attempt_key(job, known, attempt) };
-                jobs::Order::Start { job, attempt, spec: Box::new(known.spec().clone()), log }
+                let spec = Box::new(known.spec().clone());
+                let bundles = spec.bundles.iter().map(|used| catalogue.ticket(used)).collect();
+                jobs::Order::Start { job, attempt, spec, log, bundles }
             }
             Order::Cancel(cancel) => jobs::Order::Cancel { job, attempt, cancel },
             Order::Release => {

@@ -9,11 +9,12 @@ use crate::{
         ApiError, Code,
         jobs::{LogFormat, SubmitJob},
     },
+    bundle::Used,
     job::{self, Cancel, Command, Hidden, JobSecret, SecretRoute, Spec, Stdin, Target, Workspace},
 };
 
 /// The spec that `request` asks for. Whether it is allowed is another question.
-pub fn spec(request: SubmitJob) -> Result<Spec, ApiError> {
+pub fn spec(request: SubmitJob, bundles: Vec<Used>) -> Result<Spec, ApiError> {
     let target = match request.agent {
         Some(_) if !request.selector.is_empty() => return Err(invalid("name an agent or a selector, not both")),
         Some(agent) => Target::Agent(agent),
@@ -51,6 +52,7 @@ pub fn spec(request: SubmitJob) -> Result<Spec, ApiError> {
             LogFormat::Open => job::LogFormat::Open,
         },
         spool_limit: request.spool_limit.unwrap_or(Spec::DEFAULT_SPOOL_LIMIT),
+        bundles,
     })
 }
 

@@ -141,7 +141,7 @@ impl Registry {
                 }
                 Change::Nothing
             }
-            Event::Scheduler(_) | Event::Access(_) => Change::Nothing,
+            Event::Scheduler(_) | Event::Access(_) | Event::Bundle(_) => Change::Nothing,
         }
     }
 

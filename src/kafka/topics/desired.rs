@@ -1,6 +1,6 @@
 //! What an installation wants of its cluster, as one value.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Topic, layout, rights};
 use crate::{
@@ -23,6 +23,8 @@ pub struct Installation {
     pub agents_as: Option<String>,
     /// Whom the controller logs in as; the same.
     pub controller_as: Option<String>,
+    /// How long the archives of bundles are kept; 30 days unless told otherwise.
+    pub blobs_retention: Option<Duration>,
 }
 
 /// The topics, access rules and users that an installation needs.
@@ -45,9 +47,10 @@ pub struct Desired {
 impl Desired {
     /// What `installation` needs on a cluster of `brokers` brokers.
     pub fn new(installation: &Installation, brokers: usize) -> Self {
-        let Installation { prefix, partitions, per_agent, events, agents_as, controller_as } = installation;
+        let Installation { prefix, partitions, per_agent, events, agents_as, controller_as, blobs_retention } =
+            installation;
         let agents = || per_agent.iter().flatten();
-        let mut topics = layout::shared(prefix, *partitions, brokers);
+        let mut topics = layout::shared(prefix, *partitions, brokers, blobs_retention.unwrap_or(layout::BLOBS_KEPT));
         topics.extend(events.then(|| layout::events(prefix, brokers)));
         topics.extend(agents().map(|agent| layout::of_agent(prefix, agent, brokers)));
         let mut acls = Vec::new();
@@ -72,8 +75,8 @@ impl Desired {
         Self { prefix: prefix.clone(), topics, acls, narrow, users, per_agent: per_agent.clone() }
     }
 
-    /// The most disk that the packets of all replicas take together, and the events, in bytes. Journal and logs are not
-    /// among them.
+    /// The most disk that the packets of all replicas take together, and the events, in bytes. Journal, logs and
+    /// blobs are not among them.
     pub fn most_bytes(&self) -> u64 {
         self.topics.iter().filter_map(Topic::most_bytes).sum()
     }

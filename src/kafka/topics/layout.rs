@@ -1,12 +1,17 @@
 //! The topics of the two layouts.
 //!
 //! `shared`: four packet topics that serve any number of agents. `per-agent`: a topic down to each agent beside them, so
-//! that Kafka keeps agents apart too. Journal, logs and events are the same in both.
+//! that Kafka keeps agents apart too. Journal, logs, blobs and events are the same in both.
+
+use std::time::Duration;
 
 use super::{MIB, Topic};
 use crate::{id::AgentName, kafka::Prefix};
 
 const MINUTE: u64 = 60_000;
+
+/// How long the archives of bundles are kept, unless told otherwise: agents have what they use, and it can be pushed again.
+pub(super) const BLOBS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a batch may take; what is packed stays far below.
 const MAX_MESSAGE: u64 = MIB;
@@ -15,7 +20,7 @@ const MAX_MESSAGE: u64 = MIB;
 const LANES: i32 = 2;
 
 /// The topics of the `shared` layout with `partitions` partitions a lane, on a cluster of `brokers` brokers.
-pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize) -> Vec<Topic> {
+pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize, blobs_kept: Duration) -> Vec<Topic> {
     let replication = replicas(brokers);
     // What is acknowledged must be on two disks, where there are three.
     let kept = ("min.insync.replicas", if replication == 3 { "2" } else { "1" }.to_owned());
@@ -38,6 +43,16 @@ pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize) -> Vec<To
             ("retention.ms", (7 * 24 * 60 * MINUTE).to_string()),
             ("retention.bytes", "-1".to_owned()),
             // An agent cuts its spool when a record was acknowledged.
+            kept.clone(),
+        ]),
+    };
+    let blobs = Topic {
+        name: prefix.blobs(),
+        partitions,
+        replication,
+        settings: settings(&[
+            ("retention.ms", blobs_kept.as_millis().to_string()),
+            ("retention.bytes", "-1".to_owned()),
             kept,
         ]),
     };
@@ -48,6 +63,7 @@ pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize) -> Vec<To
         packets(prefix.up_bulk(), partitions, replication, 1024 * MIB),
         journal,
         logs,
+        blobs,
     ]
 }
 
@@ -105,7 +121,7 @@ mod tests {
 
     #[test]
     fn three_brokers_keep_three_replicas_and_what_must_not_be_lost_wants_two_of_them() {
-        let topics = shared(&Prefix::default(), 8, 5);
+        let topics = shared(&Prefix::default(), 8, 5, BLOBS_KEPT);
         let seen: Vec<_> = topics
             .iter()
             .map(|t| (t.name.as_str(), t.partitions, t.replication, t.setting("min.insync.replicas")))
@@ -119,6 +135,7 @@ mod tests {
                 ("rk.up.bulk", 8, 3, Some("1")),
                 ("rk.journal", 1, 3, Some("2")),
                 ("rk.logs", 8, 3, Some("2")),
+                ("rk.blobs", 8, 3, Some("2")),
             ]
         );
     }
@@ -126,9 +143,10 @@ mod tests {
     #[test]
     fn fewer_brokers_keep_as_many_replicas_as_there_are() {
         for (brokers, replication) in [(0, 1), (1, 1), (2, 2), (3, 3)] {
-            for topic in shared(&Prefix::default(), 8, brokers) {
+            for topic in shared(&Prefix::default(), 8, brokers, BLOBS_KEPT) {
                 assert_eq!(topic.replication, replication, "{brokers}");
-                let insync = if replication == 3 && ["rk.journal", "rk.logs"].contains(&topic.name.as_str()) {
+                let insync = if replication == 3 && ["rk.journal", "rk.logs", "rk.blobs"].contains(&topic.name.as_str())
+                {
                     "2"
                 } else {
                     "1"
@@ -140,11 +158,11 @@ mod tests {
 
     #[test]
     fn the_disk_that_packets_take_is_bounded() {
-        let topics = shared(&Prefix::default(), 8, 1);
+        let topics = shared(&Prefix::default(), 8, 1, BLOBS_KEPT);
         let most: Vec<_> = topics.iter().map(Topic::most_bytes).collect();
         assert_eq!(
             most,
-            [Some(8 * 320 * MIB), Some(8 * 320 * MIB), Some(8 * 1088 * MIB), Some(8 * 1088 * MIB), None, None]
+            [Some(8 * 320 * MIB), Some(8 * 320 * MIB), Some(8 * 1088 * MIB), Some(8 * 1088 * MIB), None, None, None]
         );
     }
 

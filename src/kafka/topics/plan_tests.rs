@@ -69,11 +69,11 @@ fn an_empty_cluster_lacks_everything_in_a_fixed_order() {
         Found { brokers: 3, acls: Seen::Known(Vec::new()), users: Seen::Known(BTreeSet::new()), ..Found::default() };
     let list = plan(&desired, &found);
     let count = |kind: &str| list.iter().filter(|difference| difference.kind() == kind).count();
-    assert_eq!((count("create_topic"), count("add_acl"), count("add_user")), (8, 10 + 7 + 2 * 8, 2));
-    assert_eq!(list.len(), 8 + 33 + 2);
+    assert_eq!((count("create_topic"), count("add_acl"), count("add_user")), (9, 12 + 7 + 2 * 10, 2));
+    assert_eq!(list.len(), 9 + 39 + 2);
     assert_eq!(list[0].topic(), Some("rk.down.control"));
     let none = Found { brokers: 3, ..Found::default() };
-    assert_eq!(plan(&Desired::new(&installation(), 3), &none).len(), 6, "without principals no rights are planned");
+    assert_eq!(plan(&Desired::new(&installation(), 3), &none).len(), 7, "without principals no rights are planned");
 }
 
 #[test]
@@ -195,7 +195,11 @@ fn a_missing_rule_is_one_that_no_other_rule_covers() {
     let deny = Acl { permission: Permission::Deny, ..Acl::on_topic(EVERYBODY, ANY_NAME, Read) };
     let list = after(&with_rights(), |found| without(found, &[deny]));
     assert!(list.iter().all(|difference| matches!(difference, Difference::Denied { .. })), "{list:?}");
-    assert_eq!(list.len(), 5, "two lanes, two agents with topics of their own, and the controller");
+    assert_eq!(
+        list.len(),
+        8,
+        "two lanes, two agents with topics of their own, the controller, and blobs for each agent"
+    );
 }
 
 #[test]

@@ -15,13 +15,14 @@ use crate::{
 
 /// The rights of agents in the `shared` layout.
 pub(super) fn of_agents(prefix: &Prefix, principal: &str) -> Vec<Acl> {
-    let down = [prefix.down_control(), prefix.down_bulk()];
+    let down = [prefix.down_control(), prefix.down_bulk(), prefix.blobs()];
     down.iter().flat_map(|topic| reading(principal, topic)).chain(up(prefix, principal)).collect()
 }
 
 /// The rights of one agent in the `per-agent` layout.
 pub(super) fn of_agent(prefix: &Prefix, agent: &AgentName, principal: &str) -> Vec<Acl> {
-    reading(principal, &prefix.agent_down(agent)).into_iter().chain(up(prefix, principal)).collect()
+    let down = [prefix.agent_down(agent), prefix.blobs()];
+    down.iter().flat_map(|topic| reading(principal, topic)).chain(up(prefix, principal)).collect()
 }
 
 /// The rights of the controller, which makes the topics, reads and writes all of them and cuts the journal: deleting
@@ -61,6 +62,8 @@ mod tests {
                 "User:a may Describe on topic rk.down.control",
                 "User:a may Read on topic rk.down.bulk",
                 "User:a may Describe on topic rk.down.bulk",
+                "User:a may Read on topic rk.blobs",
+                "User:a may Describe on topic rk.blobs",
                 "User:a may Write on topic rk.up.control",
                 "User:a may Describe on topic rk.up.control",
                 "User:a may Write on topic rk.up.bulk",
@@ -72,10 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_with_a_topic_of_its_own_reads_nothing_else() {
+    fn an_agent_with_a_topic_of_its_own_reads_that_and_blobs() {
         let acls = of_agent(&Prefix::default(), &"a".parse().expect("a name"), "User:rk-agent-a");
         let read: Vec<_> = acls.iter().filter(|acl| acl.operation == Read).map(|acl| acl.name.as_str()).collect();
-        assert_eq!(read, ["rk.agent.a.down"]);
+        assert_eq!(read, ["rk.agent.a.down", "rk.blobs"]);
         assert_eq!(acls.iter().filter(|acl| acl.operation == Write).count(), 3);
     }
 

@@ -117,6 +117,7 @@ mod tests {
             events: true,
             agents_as: Some("User:CN=agent".to_owned()),
             controller_as: Some("User:controller".to_owned()),
+            blobs_retention: None,
         };
         Desired::new(&installation, 3)
     }

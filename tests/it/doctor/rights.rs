@@ -14,9 +14,15 @@ use crate::{
 };
 
 /// What each role needs: the topic, and whether it writes.
-const AGENT: [(&str, bool); 5] =
-    [("down.control", false), ("up.control", true), ("down.bulk", false), ("up.bulk", true), ("logs", true)];
-const CONTROLLER: [(&str, bool); 8] = [
+const AGENT: [(&str, bool); 6] = [
+    ("down.control", false),
+    ("up.control", true),
+    ("down.bulk", false),
+    ("up.bulk", true),
+    ("logs", true),
+    ("blobs", false),
+];
+const CONTROLLER: [(&str, bool); 10] = [
     ("down.control", true),
     ("up.control", true),
     ("up.control", false),
@@ -25,6 +31,8 @@ const CONTROLLER: [(&str, bool); 8] = [
     ("journal", true),
     ("journal", false),
     ("logs", false),
+    ("blobs", true),
+    ("blobs", false),
 ];
 
 fn doctor(rig: &Rig, user: User, agent: bool) -> Command {
