@@ -15,6 +15,7 @@ mod exec_resume;
 mod failures;
 mod fake;
 mod fanout;
+mod jenkins;
 mod jobs;
 mod logins;
 mod namespaces;

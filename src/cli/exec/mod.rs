@@ -19,7 +19,7 @@ use crate::{
 };
 
 use report::StatusFd;
-pub use single::Signals;
+pub use single::{Signals, feed, feed_bytes};
 
 /// How many agents of a fan-out are worked on at once, unless told otherwise.
 const MOST_AT_ONCE: usize = 256;

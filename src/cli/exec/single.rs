@@ -57,7 +57,7 @@ pub async fn run(client: &Client, request: &ExecRequest, format: Format) -> Resu
 }
 
 /// Moves stdin to the process until either side has enough.
-async fn feed(sender: ExecSender, mut stdin: tokio::sync::mpsc::Receiver<Bytes>) {
+pub async fn feed(sender: ExecSender, mut stdin: tokio::sync::mpsc::Receiver<Bytes>) {
     while let Some(piece) = stdin.recv().await {
         if sender.stdin(piece).await.is_err() {
             return;
@@ -65,6 +65,14 @@ async fn feed(sender: ExecSender, mut stdin: tokio::sync::mpsc::Receiver<Bytes>)
     }
     // The process may have ended meanwhile; its exit comes through the receiver.
     let _ = sender.stdin_end().await;
+}
+
+/// Moves `bytes` to the process until it has them or enough.
+pub async fn feed_bytes(sender: ExecSender, bytes: Bytes) {
+    // The process may have ended meanwhile; its exit comes through the receiver.
+    if sender.stdin(bytes).await.is_ok() {
+        let _ = sender.stdin_end().await;
+    }
 }
 
 /// Moves output to our streams until the end, and returns it when everything is written.
