@@ -125,7 +125,7 @@ fn what_keeps_a_node_from_coming_online_stands_in_its_log() {
     let add = ["access", "add", "other", "--role", "operator", "--verb", "exec", "--agent", "away", "--out"];
     node.rig.run(&[&add[..], &[token.to_str().unwrap()]].concat()).ok();
     let token = format!("file:{}", token.display());
-    quiet(&["--api-token", &token, "far"], 77, "far may not run sha256sum");
+    quiet(&["--api-token", &token, "far"], 77, "it was to run sha256sum");
 
     // A directory that takes no files.
     fs::remove_dir_all(node.rig.path("work/.rk-jenkins")).unwrap();

@@ -91,7 +91,8 @@ impl Hudson {
         let port = ports::free([127, 0, 0, 1].into());
         let mut command = Command::new("java");
         command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]);
-        command.args(["-Dhudson.DNSMultiCast.disabled=true", "-Dhudson.udp=-1"]);
+        // It answers who looks for it by broadcast, which cannot be turned off: at least at no port that another one takes.
+        command.args(["-Dhudson.DNSMultiCast.disabled=true", "-Dhudson.udp=0"]);
         command.arg(format!("-Djava.io.tmpdir={}", home.display()));
         for package in OPENED {
             command.args(["--add-opens", &format!("{package}=ALL-UNNAMED")]);

@@ -118,7 +118,7 @@ fn explain(host: &Host, argv: &[&str], end: ExecEnd) -> Failure {
         ),
         ExecEnd::Refused { reason: RefusalKind::Forbidden, message } => Failure::new(
             RefusalKind::Forbidden.exit_code(),
-            format!("{} may not run {} there: {message}", host.agent, argv.first().unwrap_or(&"it")),
+            format!("{message}; it was to run {} on {}", argv.join(" "), host.agent),
         ),
         end => refused(&end),
     }
