@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -18,22 +18,27 @@ use crate::{
 struct Node {
     rig: Rig,
     credential: PathBuf,
+    options: Vec<String>,
     agent: Option<Process>,
-    jar: PathBuf,
     digest: String,
 }
 
 impl Node {
     fn start(test: &str) -> Node {
+        Node::start_with(test, &[])
+    }
+
+    /// One whose agent has these options as well.
+    fn start_with(test: &str, options: &[&str]) -> Node {
         let rig = Rig::start(test);
         let credential = rig.add("far", &[]);
         let home = rig.path("home/war/WEB-INF");
         fs::create_dir_all(&home).unwrap();
         fs::create_dir(rig.path("work")).unwrap();
         let bytes = [b"PK".to_vec(), noise(3 << 20)].concat();
-        let jar = home.join("agent.jar");
-        fs::write(&jar, &bytes).unwrap();
-        let mut node = Node { rig, credential, agent: None, jar, digest: sha256(&bytes) };
+        fs::write(home.join("agent.jar"), &bytes).unwrap();
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut node = Node { rig, credential, options, agent: None, digest: sha256(&bytes) };
         node.start_agent();
         node.rig.wait_online("far", node.agent.as_mut().unwrap());
         node
@@ -41,7 +46,7 @@ impl Node {
 
     fn start_agent(&mut self) {
         let mut command = self.rig.agent_command("far", &self.credential);
-        command.arg("--work").arg(self.rig.path("work"));
+        command.arg("--work").arg(self.rig.path("work")).args(&self.options);
         self.agent = Some(self.rig.process(command, "far.log"));
     }
 
@@ -135,23 +140,19 @@ fn what_keeps_a_node_from_coming_online_stands_in_its_log() {
 
 #[test]
 fn an_agent_that_lists_what_it_runs_needs_six_patterns() {
-    let mut node = Node::start("jenkins-allow");
+    let node = Node::start_with(
+        "jenkins-allow",
+        &[
+            ["--allow", "sha256sum .rk-jenkins/*"],
+            ["--allow", "mkdir -p .rk-jenkins"],
+            ["--allow", "dd of=.rk-jenkins/* bs=64k"],
+            ["--allow", "mv -f .rk-jenkins/* .rk-jenkins/*"],
+            ["--allow", "rm -f .rk-jenkins/*"],
+            ["--allow", "*/java -jar .rk-jenkins/*"],
+        ]
+        .concat(),
+    );
     let java = node.java("cat");
-    let mut command = node.rig.agent_command("far", &node.credential);
-    command.arg("--work").arg(node.rig.path("work"));
-    for pattern in [
-        "sha256sum .rk-jenkins/*",
-        "mkdir -p .rk-jenkins",
-        "dd of=.rk-jenkins/* bs=64k",
-        "mv -f .rk-jenkins/* .rk-jenkins/*",
-        "rm -f .rk-jenkins/*",
-        &format!("{java} -jar .rk-jenkins/*"),
-    ] {
-        command.args(["--allow", pattern]);
-    }
-    node.agent.take();
-    node.agent = Some(node.rig.process(command, "far.log"));
-    node.rig.wait_online("far", node.agent.as_mut().unwrap());
     let ran = node.run(&["--java", &java, "far"], b"through").code(0);
     assert_eq!(ran.text(), "through");
     let ran = node.run(&["--java", &java, "--java-opts", "-Xmx1g", "far"], b"").code(77);
@@ -209,5 +210,4 @@ fn a_channel_survives_its_agent_and_its_controller() {
     assert_eq!(launched.code(), 0);
     let said = said.join().unwrap();
     assert!(said.contains("rk: resumed, nothing is lost"), "{said}");
-    assert!(Path::new(&node.jar).exists());
 }

@@ -161,7 +161,7 @@ impl Hudson {
     pub fn wait_online(&self, node: &str) {
         wait::until(&format!("node {node} is online"), BUILD, || {
             let said = self.script(&format!("println Hudson.instance.getComputer('{node}').online"));
-            if said == "true" { Ok(()) } else { Err(self.log(node)) }
+            if said == "true" { Ok(()) } else { Err(format!("online: {said}")) }
         });
     }
 
@@ -177,6 +177,17 @@ impl Hudson {
     /// What a node's log shows.
     pub fn log(&self, node: &str) -> String {
         self.script(&format!("println Hudson.instance.getComputer('{node}').log"))
+    }
+
+    /// What Hudson can still say after a failure.
+    pub fn last_words(&self) -> String {
+        let text = |path: &str| self.get(path).map_or_else(|e| e, |answer| answer.text());
+        let log = fs::read_to_string(self.home.with_extension("log")).unwrap_or_default();
+        format!(
+            "{log}\n== far\n{}\n== direct\n{}",
+            text("/computer/far/logText/progressiveText"),
+            text("/computer/direct/logText/progressiveText")
+        )
     }
 
     /// Ends a node's channel, as the button "Disconnect" does.
@@ -202,7 +213,7 @@ impl Hudson {
         let next = self.json(&format!("/job/{job}/api/json")).unwrap()["nextBuildNumber"].as_u64().unwrap();
         self.post(&format!("/job/{job}/build?delay=0sec"), http::UPLOAD, &http::upload(file)).unwrap();
         wait::until(&format!("build {next} of {job} runs"), BUILD, || {
-            self.json(&format!("/job/{job}/{next}/api/json")).map_err(|e| format!("{e}\n{}", self.log(job)))
+            self.json(&format!("/job/{job}/{next}/api/json"))
         });
         next
     }
@@ -211,7 +222,7 @@ impl Hudson {
     pub fn finish(&self, job: &str, number: u64) -> Build {
         let build = wait::until(&format!("build {number} of {job} ends"), BUILD, || {
             let build = self.json(&format!("/job/{job}/{number}/api/json"))?;
-            if build["building"] == Value::Bool(false) { Ok(build) } else { Err(self.log(job)) }
+            if build["building"] == Value::Bool(false) { Ok(build) } else { Err("it runs".to_owned()) }
         });
         let console = self.get(&format!("/job/{job}/{number}/consoleText")).unwrap().text();
         let artifact = self.get(&format!("/job/{job}/{number}/artifact/blob")).unwrap();

@@ -79,8 +79,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if thread::panicking() && self.hudson.is_some() {
-            let home = self.hudson().home().to_owned();
-            eprintln!("{}", fs::read_to_string(home.with_extension("log")).unwrap_or_default());
+            eprintln!("{}", self.hudson().last_words());
         }
         // Its launch commands see the end of their stdin, and with them what they run.
         self.hudson.take();

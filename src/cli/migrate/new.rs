@@ -109,12 +109,7 @@ fn stores(text: &mut String, cluster: &Cluster) {
     if trust.is_none() && key.is_none() {
         return;
     }
-    heading(
-        text,
-        "once, where the Java key stores are: what is in them, as PEM, for {FOLDER}"
-            .replace("{FOLDER}", FOLDER)
-            .as_str(),
-    );
+    heading(text, &format!("once, where the Java key stores are: what is in them, as PEM, for {FOLDER}"));
     if let Some(store) = trust {
         told(text, store);
         line!(text, "keytool -list -rfc -keystore {} > ca.pem", shell(store.place("TRUSTSTORE.jks")));
