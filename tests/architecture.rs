@@ -61,6 +61,10 @@ const PURE: &[&str] = &[
     "src/certs/facts",
     "src/cli/doctor/judge",
     "src/cli/doctor/report",
+    "src/cli/migrate/cluster",
+    "src/cli/migrate/command_line",
+    "src/cli/migrate/new",
+    "src/cli/migrate/old",
 ];
 
 /// What a pure module must not name, and what to do instead.
