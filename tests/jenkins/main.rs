@@ -11,5 +11,4 @@ mod nodes;
 #[allow(dead_code, reason = "a part of it is used")]
 mod rig;
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "a part of it is used")]
 mod support;
