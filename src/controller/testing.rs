@@ -351,6 +351,10 @@ impl FakeAgent {
                     assert_eq!(stream.lane, Lane::Control);
                     (start, control) = (Some(message), Some(stream));
                 }
+                (Open::ExecResumable(message), stream) => {
+                    assert_eq!(stream.lane, Lane::Control);
+                    (start, control) = (Some(message.start), Some(stream));
+                }
                 (Open::Stdio(stdio), stream) => {
                     assert_eq!(stream.lane, Lane::Bulk);
                     match stdio.channel {

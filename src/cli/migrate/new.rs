@@ -66,7 +66,7 @@ fn settings(text: &mut String, old: &Old) {
     heading(text, &format!("{FOLDER}/config.yaml, for the rk controller and for each agent"));
     match &cluster.brokers {
         Some(brokers) => {
-            let brokers: Vec<String> = brokers.split(',').map(|one| quoted(one.trim().trim_end_matches('/'))).collect();
+            let brokers: Vec<String> = brokers.split(',').map(|one| quoted(address(one))).collect();
             line!(text, "brokers: [{}]", brokers.join(", "));
         }
         None => {
@@ -317,6 +317,12 @@ fn dns(name: &str) -> String {
 
 fn credential(id: Option<&String>) -> String {
     id.map_or_else(|| "the Kafka user".to_owned(), |id| format!("Jenkins's credential {}", quoted(id)))
+}
+
+/// HOST:PORT of what may be written as a URL.
+fn address(broker: &str) -> &str {
+    let broker = broker.trim().trim_end_matches('/');
+    broker.split_once("://").map_or(broker, |(_, address)| address)
 }
 
 /// A string of YAML, whatever is in it.

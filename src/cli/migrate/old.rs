@@ -63,8 +63,8 @@ impl Old {
         }
         for node in document["jenkins"]["nodes"].as_array().into_iter().flatten() {
             match &node["permanent"] {
-                Value::Object(permanent) if permanent.get("launcher").is_some_and(|it| !it["kafka"].is_null()) => {
-                    self.take_node(permanent);
+                Value::Object(permanent) if permanent.get("launcher").is_some_and(is_kafka) => {
+                    self.take_node(permanent)
                 }
                 _ => self.others += 1,
             }
@@ -152,6 +152,11 @@ fn user_of(document: &Value, id: &str) -> Option<String> {
     let mut users = all.map(|credential| &credential["usernamePassword"]);
     let found = users.find(|credential| credential["id"].as_str() == Some(id))?;
     scalar(&found["username"])
+}
+
+/// Whether a launcher is the plugin's, which has settings or none.
+fn is_kafka(launcher: &Value) -> bool {
+    launcher.get("kafka").is_some() || launcher.as_str() == Some("kafka")
 }
 
 fn scalar(value: &Value) -> Option<String> {
