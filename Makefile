@@ -78,6 +78,15 @@ test-per-agent: ## the whole system on the embedded broker, with agents that hav
 test-rogue: .kafka ## clients that mean harm, on a real Apache Kafka with ACLs; RK_FLOOD_SECONDS=20
 	RK_TEST_KAFKA=1 $(CARGO) test --locked --all-features --test rogue -- --include-ignored --test-threads 1 --nocapture
 
+.PHONY: test-jenkins
+test-jenkins: .kafka .hudson ## a real Hudson whose node is reached through a real three-node Apache Kafka; needs a JDK 17 and Maven
+	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test jenkins -- --include-ignored --test-threads 1 --nocapture
+
+# A Hudson, from Maven Central.
+.hudson: compose/hudson/pom.xml
+	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -Dmdep.stripVersion=true -DoutputDirectory=$(CURDIR)/.hudson
+	@touch .hudson
+
 # Apache Kafka's jars, from Maven Central.
 .kafka: compose/kafka/pom.xml
 	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
@@ -165,4 +174,4 @@ ci: check test test-per-agent test-kafka test-rogue chaos ## what every change m
 .PHONY: clean
 clean: ## remove what was built and fetched
 	$(CARGO) clean
-	rm -rf .kafka
+	rm -rf .kafka .hudson

@@ -69,6 +69,10 @@ const PURE: &[&str] = &[
     "src/cli/doctor/report",
     "src/cli/exec/escape",
     "src/cli/exec/modes",
+    "src/cli/migrate/cluster",
+    "src/cli/migrate/command_line",
+    "src/cli/migrate/new",
+    "src/cli/migrate/old",
 ];
 
 /// What a pure module must not name, and what to do instead.

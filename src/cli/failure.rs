@@ -10,6 +10,8 @@ pub const UNREACHABLE: u8 = 69;
 pub const TRY_AGAIN: u8 = 75;
 /// Refused: a login, a right, a certificate, a credential.
 pub const REFUSED: u8 = 77;
+/// Something took longer than it may.
+pub const TIMED_OUT: u8 = 124;
 /// Superseded by a newer one: an agent of the same name, a controller with the same identity.
 #[cfg(any(feature = "agent", feature = "controller"))]
 pub const SUPERSEDED: u8 = 5;

@@ -10,6 +10,7 @@ use crate::config::{
 
 fn argument(key: &'static Key) -> Arg {
     let arg = Arg::new(key.name).long(key.name).help(key.help).help_heading(key.heading).hide(key.hidden);
+    let arg = arg.allow_hyphen_values(key.dashes);
     let arg = key.alias.into_iter().fold(arg, Arg::visible_alias);
     let arg = key.short.into_iter().fold(arg, Arg::short);
     match key.kind {
@@ -80,6 +81,8 @@ flags! {
     DoctorFlags = Role::Doctor;
     /// Flags of the commands that ask a controller.
     ClientFlags = Role::Client;
+    /// Flags of `rk jenkins-agent`.
+    JenkinsFlags = Role::Jenkins;
     /// Flags of `rk topics`.
     TopicsFlags = Role::Topics;
 }

@@ -27,11 +27,13 @@ mod failure;
 mod flags;
 mod forward;
 mod fs;
+mod jenkins;
 mod jobs;
 #[cfg(any(feature = "agent", feature = "controller"))]
 mod kafka;
 mod log;
 mod logs;
+mod migrate;
 mod output;
 mod run;
 #[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
@@ -112,6 +114,8 @@ enum Command {
     Jobs(jobs::JobsCommand),
     Logs(logs::LogsArgs),
     Status(status::StatusArgs),
+    JenkinsAgent(jenkins::JenkinsArgs),
+    Migrate(migrate::MigrateArgs),
     /// Compare the topics and rights in Kafka with what is needed, and make them
     #[cfg(any(feature = "agent", feature = "controller"))]
     #[command(subcommand)]
@@ -217,6 +221,8 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Jobs(command) => jobs::run(command, environment).await,
         Command::Logs(args) => logs::run(args, environment).await,
         Command::Status(args) => status::run(args, environment).await,
+        Command::JenkinsAgent(args) => jenkins::run(args, environment).await,
+        Command::Migrate(args) => migrate::run(&args),
         #[cfg(any(feature = "agent", feature = "controller"))]
         Command::Topics(command) => topics::run(command, environment).await,
         #[cfg(any(feature = "agent", feature = "controller"))]

@@ -1,5 +1,5 @@
 //! The YAML file: keys as the flags are named, at the top for every command or below `controller:`, `agent:`,
-//! `broker:`, `client:`, `topics:` for one role.
+//! `broker:`, `client:`, `topics:`, `jenkins-agent:` for one role.
 
 use std::{
     collections::BTreeMap,
@@ -75,8 +75,9 @@ impl File {
 
     /// The values of a setting for a role: its section wins.
     pub fn values(&self, role: Role, name: &str) -> Option<&[String]> {
-        let section = self.sections.get(role.section()).and_then(|section| section.get(name));
-        section.or_else(|| self.top.get(name)).map(Vec::as_slice)
+        let roles = [Some(role), role.below()].into_iter().flatten();
+        let sections = roles.filter_map(|role| self.sections.get(role.section())?.get(name));
+        sections.chain(self.top.get(name)).next().map(Vec::as_slice)
     }
 }
 
@@ -132,6 +133,9 @@ mod tests {
         assert_eq!(file.values(Role::Agent, "label"), Some(&["role=web".to_owned(), "zone=a".to_owned()][..]));
         assert_eq!(file.values(Role::Controller, "listen"), Some(&["127.0.0.1:1".to_owned()][..]));
         assert_eq!(file.values(Role::Broker, "listen"), Some(&["127.0.0.1:2".to_owned()][..]));
+        let file = parse("api: a:1\nclient: {api: b:1}\njenkins-agent: {java: /opt/java}\n").expect("parsed");
+        assert_eq!(file.values(Role::Jenkins, "java"), Some(&["/opt/java".to_owned()][..]));
+        assert_eq!(file.values(Role::Jenkins, "api"), Some(&["b:1".to_owned()][..]), "a client's holds for it too");
         assert!(parse("# nothing yet\n").expect("empty").top.is_empty());
     }
 

@@ -18,6 +18,8 @@ pub enum Role {
     Topics,
     /// `rk doctor`: the settings of all that it looks at.
     Doctor,
+    /// `rk jenkins-agent`: a client with settings of its own.
+    Jenkins,
     /// Commands that only print.
     Local,
 }
@@ -32,14 +34,23 @@ impl Role {
             Self::Client => "client",
             Self::Topics => "topics",
             Self::Doctor => "doctor",
+            Self::Jenkins => "jenkins-agent",
             Self::Local => "local",
         }
     }
 
     /// The role whose section of the YAML file has this name.
     pub fn of_section(name: &str) -> Option<Self> {
-        let roles = [Self::Controller, Self::Agent, Self::Broker, Self::Client, Self::Topics];
+        let roles = [Self::Controller, Self::Agent, Self::Broker, Self::Client, Self::Topics, Self::Jenkins];
         roles.into_iter().find(|role| role.section() == name)
+    }
+
+    /// The role whose section counts as well, below this one's own.
+    pub const fn below(self) -> Option<Self> {
+        match self {
+            Self::Jenkins => Some(Self::Client),
+            _ => None,
+        }
     }
 }
 
@@ -75,6 +86,8 @@ pub struct Key {
     pub roles: &'static [Role],
     /// Left out of `--help`.
     pub hidden: bool,
+    /// Its value may begin with a dash.
+    pub dashes: bool,
 }
 
 impl Key {
@@ -84,7 +97,8 @@ impl Key {
     }
 
     const fn new(heading: &'static str, roles: &'static [Role], name: &'static str, value: &'static str) -> Self {
-        Self { name, alias: None, short: None, value, help: "", kind: Kind::One, heading, roles, hidden: false }
+        let (alias, short, help, kind) = (None, None, "", Kind::One);
+        Self { name, alias, short, value, help, kind, heading, roles, hidden: false, dashes: false }
     }
 
     const fn help(self, help: &'static str) -> Self {
@@ -110,14 +124,18 @@ impl Key {
     const fn hidden(self) -> Self {
         Self { hidden: true, ..self }
     }
+
+    const fn dashes(self) -> Self {
+        Self { dashes: true, ..self }
+    }
 }
 
-use Role::{Agent, Broker, Client, Controller, Doctor, Local, Topics};
+use Role::{Agent, Broker, Client, Controller, Doctor, Jenkins, Local, Topics};
 
 const KAFKA: &str = "Kafka";
 const KAFKA_ROLES: &[Role] = &[Controller, Agent, Topics, Doctor];
 const GENERAL: &str = "General";
-const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Topics, Doctor, Local];
+const EVERYWHERE: &[Role] = &[Controller, Agent, Broker, Client, Topics, Doctor, Jenkins, Local];
 
 const fn kafka(name: &'static str, value: &'static str) -> Key {
     Key::new(KAFKA, KAFKA_ROLES, name, value)
@@ -136,7 +154,11 @@ const fn broker(name: &'static str, value: &'static str) -> Key {
 }
 
 const fn client(name: &'static str, value: &'static str) -> Key {
-    Key::new("Controller's API", &[Client, Doctor], name, value)
+    Key::new("Controller's API", &[Client, Doctor, Jenkins], name, value)
+}
+
+const fn jenkins(name: &'static str, value: &'static str) -> Key {
+    Key::new("Jenkins", &[Jenkins], name, value)
 }
 
 const fn output(name: &'static str, value: &'static str) -> Key {
@@ -328,6 +350,13 @@ keys! {
         .help("Its token: file:PATH, fd:N or env:NAME [default: file:DATA/api.token]");
     /// Whom to trust.
     API_CA = client("api-ca", "FILE").help("PEM file with the CA of an https controller [default: the system's CAs]");
+    /// What runs on the agent.
+    JAR = jenkins("jar", "FILE")
+        .help("The agent's jar, here [default: that of Jenkins in JENKINS_HOME or HUDSON_HOME]");
+    /// What runs it.
+    JAVA = jenkins("java", "PATH").help("The agent's Java, there [default: java in the agent's PATH]");
+    /// How it runs it.
+    JAVA_OPTS = jenkins("java-opts", "OPTIONS").dashes().help("Options for Java, in one value, like '-Xmx512m -Dfile.encoding=UTF-8'");
     /// Agents of the per-agent layout.
     PER_AGENT = topics("per-agent", "NAME,…").many()
         .help("The agents that have a topic of their own; `--per-agent=` says that there are none");
@@ -342,7 +371,7 @@ keys! {
     QUIET = output("quiet", "").switch().short('q').help("Print no talk on stderr, only results and errors");
 
     /// Where state lives.
-    DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client, Doctor], "data", "DIR")
+    DATA = Key::new(GENERAL, &[Controller, Agent, Broker, Client, Doctor, Jenkins], "data", "DIR")
         .help("Where state lives [default: /var/lib/rk for root, else ~/.local/state/rk]");
     /// The file itself; not a key of the file.
     CONFIG = general("config", "FILE").help("Settings in YAML [default: ~/.config/rk/config.yaml, else /etc/rk/config.yaml]");

@@ -19,6 +19,7 @@ mod failures;
 mod fake;
 mod fanout;
 mod files;
+mod jenkins;
 mod jobs;
 mod logins;
 mod namespaces;

@@ -24,7 +24,7 @@ use crate::{
 
 use escape::Escape;
 use report::{StatusFd, Verdict};
-pub use single::{Signals, interruptible};
+pub use single::{Signals, feed, feed_bytes, interruptible};
 use terminal::Kept;
 
 /// How many agents of a fan-out are worked on at once, unless told otherwise.

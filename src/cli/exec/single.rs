@@ -72,7 +72,7 @@ pub fn told(end: &ExecEnd, timeout: Option<Duration>) -> Verdict {
 }
 
 /// Moves stdin to the process until either side has enough.
-async fn feed(sender: ExecSender, mut stdin: tokio::sync::mpsc::Receiver<Bytes>) {
+pub async fn feed(sender: ExecSender, mut stdin: tokio::sync::mpsc::Receiver<Bytes>) {
     while let Some(piece) = stdin.recv().await {
         if sender.stdin(piece).await.is_err() {
             return;
@@ -80,6 +80,14 @@ async fn feed(sender: ExecSender, mut stdin: tokio::sync::mpsc::Receiver<Bytes>)
     }
     // The process may have ended meanwhile; its exit comes through the receiver.
     let _ = sender.stdin_end().await;
+}
+
+/// Moves `bytes` to the process until it has them or enough.
+pub async fn feed_bytes(sender: ExecSender, bytes: Bytes) {
+    // The process may have ended meanwhile; its exit comes through the receiver.
+    if sender.stdin(bytes).await.is_ok() {
+        let _ = sender.stdin_end().await;
+    }
 }
 
 /// Moves output to our streams until the end, and returns it when everything is written.

@@ -14,6 +14,7 @@ use crate::{
     cli::{
         Failure,
         exec::milliseconds,
+        failure,
         flags::ClientFlags,
         logs::PATIENCE,
         output::{self, Format},
@@ -22,8 +23,6 @@ use crate::{
     },
 };
 
-/// Not done in time.
-const TIMED_OUT: u8 = 124;
 /// How long the controller is asked to hold one answer back.
 const HOLD: Duration = Duration::from_secs(30);
 
@@ -132,7 +131,7 @@ async fn until_end(session: &Session, id: &str, until: Option<Instant>) -> Resul
         None => waiting.await,
         Some(until) => timeout_at(until, waiting).await.unwrap_or_else(|_| {
             let message = format!("job {id} has not ended in time and goes on; `rk logs -f {id}` follows it");
-            Err(Failure::new(TIMED_OUT, message))
+            Err(Failure::new(failure::TIMED_OUT, message))
         }),
     }
 }

@@ -157,10 +157,17 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             First::Resume(resume) => handle.resume_exec(resume).await,
         }
     };
+    tokio::pin!(begin);
     let begun = tokio::select! {
-        begun = begin => begun,
+        begun = &mut begin => begun,
         // What is given up before it started is given up: the streams are reset.
-        () = early.read(reader) => return false,
+        () = early.read(reader) => {
+            // It may run already, and would wait for who is gone as long as for who is cut off.
+            if resumable && !resumed && let Ok(execution) = begin.await {
+                execution.control.signals().steer(Steer::Disconnected).await;
+            }
+            return false;
+        }
         error = ended.clone() => Err(forbidden(error)),
     };
     let execution = match begun {

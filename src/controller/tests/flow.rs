@@ -10,10 +10,11 @@ use crate::{
         Client, ExecEnd, ExecRequest, Fault, RefusalKind,
         access::{AddAccess, Role},
         client::{ExecReceiver, ExecSender},
-        exec::{MAX_PAYLOAD, STDIN_WINDOW},
+        exec::{MAX_PAYLOAD, Resumable, STDIN_WINDOW},
         frames::ToClient,
     },
     controller::testing::{Api, FakeAgent, FakeProcess, Site, WINDOW, World, name, soon},
+    id::ExecId,
     protocol::exec::{Event, Outcome, Refusal, Size, Steer},
     secret::Secret,
 };
@@ -199,6 +200,28 @@ async fn a_client_that_is_gone_gives_the_process_up() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_agent_hears_of_a_client_that_went_while_its_process_started() {
+    let mut scene = Scene::new().await;
+    let mut request = ExecRequest::new(name("a"), ["cat"]);
+    request.resume = Some(Resumable { id: ExecId::random(), patience_ms: 300_000 });
+    let opening = async { tokio::join!(scene.api.client.exec(&request), scene.agent.exec()) };
+    let (opened, mut process) = soon(opening).await;
+    drop(opened.expect("opened"));
+    // The controller sees it before the process has started; if it is late, it says the same a little later.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    process.tell(Event::Started { pid: 42 }).await;
+    loop {
+        match process.steered().await {
+            Steer::Disconnected | Steer::HangUp => break,
+            Steer::Allow { .. } => (),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
