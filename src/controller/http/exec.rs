@@ -179,11 +179,18 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             First::Resume(resume) => handle.resume_exec(resume).await,
         }
     };
+    tokio::pin!(begin);
     let begun = tokio::select! {
-        begun = begin => begun,
-        // What is given up before it started is given up: the streams are reset.
-        () = early.read(reader) => return false,
-        error = ended.clone() => Err(forbidden(error)),
+        begun = &mut begin => begun,
+        () = early.read(reader) => {
+            give_up(resumable, begin, Steer::Disconnected).await;
+            return false;
+        }
+        error = ended.clone() => {
+            let _ = timeout(FAREWELL, writer.write_to_client(&ToClient::Exit(forbidden(error)))).await;
+            give_up(resumable, begin, Steer::HangUp).await;
+            return true;
+        }
     };
     let execution = match begun {
         Ok(execution) => execution,
@@ -229,6 +236,14 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             false
         }
         None => false,
+    }
+}
+
+/// Gives up what has not started yet. What can't be resumed ends with its streams, which are reset; of what can the agent has to be
+/// told, or it would wait for the client.
+async fn give_up(resumable: bool, begin: impl Future<Output = Result<Execution, ExecEnd>>, why: Steer) {
+    if resumable && let Ok(execution) = begin.await {
+        execution.control.signals().steer(why).await;
     }
 }
 
