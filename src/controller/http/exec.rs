@@ -162,13 +162,14 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         begun = &mut begin => begun,
         // What is given up before it started is given up: the streams are reset.
         () = early.read(reader) => {
-            // It may run already, and would wait for who is gone as long as for who is cut off.
-            if resumable && !resumed && let Ok(execution) = begin.await {
-                execution.control.signals().steer(Steer::Disconnected).await;
-            }
+            give_up(resumable, begin, Steer::Disconnected).await;
             return false;
         }
-        error = ended.clone() => Err(forbidden(error)),
+        error = ended.clone() => {
+            let _ = timeout(FAREWELL, writer.write_to_client(&ToClient::Exit(forbidden(error)))).await;
+            give_up(resumable, begin, Steer::HangUp).await;
+            return true;
+        }
     };
     let execution = match begun {
         Ok(execution) => execution,
@@ -218,6 +219,14 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             false
         }
         None => false,
+    }
+}
+
+/// Gives up what has not started yet. What can't be resumed ends with its streams, which are reset; of what can the agent has to be
+/// told, or it would wait for the client.
+async fn give_up(resumable: bool, begin: impl Future<Output = Result<Execution, ExecEnd>>, why: Steer) {
+    if resumable && let Ok(execution) = begin.await {
+        execution.control.signals().steer(why).await;
     }
 }
 
