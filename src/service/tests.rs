@@ -255,7 +255,7 @@ mod rmi {
 
     impl Halves for Halver {
         async fn half(&self, n: u32) -> Result<u32, rmi::Error<Odd>> {
-            if n % 2 == 0 { Ok(n / 2) } else { Err(rmi::Error::Remote(Odd)) }
+            if n.is_multiple_of(2) { Ok(n / 2) } else { Err(rmi::Error::Remote(Odd)) }
         }
 
         async fn stuck(&self, told: rch::oneshot::Sender<()>) -> Result<(), rmi::Error<Odd>> {

@@ -2,8 +2,10 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// How often it is shown.
 const EVERY: Duration = Duration::from_millis(150);
