@@ -88,7 +88,7 @@ fn what_opens_a_stream_has_these_bytes() {
     same(&Open::Exec(with), &[&whole[..whole.len() - 1], &[1], &ticket_bytes()].concat());
     let resumable = [&[4][..], &bytes.concat()[1..], &[60, 0]].concat();
     let terminal = Terminal { kind: "vt".to_owned(), size: Size { columns: 300, rows: 24 } };
-    let with = [&bytes.concat()[..bytes.concat().len() - 1], &[1, 2, b'v', b't', 0xac, 2, 24]].concat();
+    let with = [&bytes.concat()[..bytes.concat().len() - 2], &[1, 2, b'v', b't', 0xac, 2, 24, 0]].concat();
     same(&Open::Exec(Start { terminal: Some(terminal), ..start.clone() }), &with);
     same(&Open::ExecResumable(StartResumable { start, patience: Duration::from_secs(60) }), &resumable);
     let service = service::Start {
