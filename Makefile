@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 RK := $(CARGO_TARGET_DIR)/release/rk
 
 # Each feature alone, and the sets that are shipped. Features only add, so the rest follows.
-FEATURE_SETS := kafka link bytelog health broker agent controller http cli wasm agent,cli agent,cli,wasm controller,cli default
+FEATURE_SETS := kafka link bytelog health broker agent controller http cli wasm agent,cli agent,cli,wasm agent,controller,rmi controller,cli default
 
 .PHONY: help
 help: ## list the targets

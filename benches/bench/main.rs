@@ -11,6 +11,7 @@ mod jobs;
 mod place;
 mod report;
 mod rows;
+mod services;
 mod stage;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -83,6 +84,9 @@ async fn measure(place: &Place, effort: Effort, only: Option<&str>) -> Vec<Row> 
     }
     if wanted("bulk") {
         rows::under_bulk(&mut report, &stage, &mut floor, a, b, effort).await;
+    }
+    if wanted("services") {
+        services::measure(&mut report, &stage, a, effort).await;
     }
     drop(agents);
     if wanted("jobs") {
