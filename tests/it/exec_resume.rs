@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::Stdio,
     sync::{
@@ -178,7 +178,7 @@ fn a_killed_command_line_hangs_its_command_up() {
         "trap 'echo hup > {0}.hup' HUP; echo $$ > {0}; while :; do sleep 1 & wait $!; done",
         pid_file.display()
     );
-    let args = ["exec", "--grace", "500ms", "a", "--", "sh", "-c", &script];
+    let args = ["exec", "--grace", "5s", "a", "--", "sh", "-c", &script];
     let mut command = rig.rk(&args);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let exec = Running::start(command);
@@ -222,9 +222,13 @@ fn a_command_whose_host_forgot_it_ends_with_75() {
     rig.wait_online("a", &mut agent);
     let pid_file = rig.path("pid");
     let script = format!("echo $$ > {}; exec sleep 1000", pid_file.display());
-    let mut command = rig.rk(&["exec", "--no-stdin", "a", "--", "sh", "-c", &script]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut command = rig.rk(&["exec", "-o", "jsonl", "--no-stdin", "a", "--", "sh", "-c", &script]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut exec = Running::start(command);
+    // Before its start was told it is nothing that could be resumed.
+    let mut started = String::new();
+    BufReader::new(exec.0.stdout.as_mut().unwrap()).read_line(&mut started).unwrap();
+    assert!(started.contains("started"), "{started}");
     let pid = wait_number(&pid_file);
     drop(agent);
     // As a reboot leaves it: no process, and a directory of another life.
