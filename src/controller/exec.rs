@@ -104,6 +104,11 @@ impl Signals {
         self.steer(Steer::Signal(signal)).await;
     }
 
+    /// Waits until nothing can be said to it any more: it has ended, or its agent serves it here no longer.
+    pub(super) async fn closed(&self) {
+        self.0.closed().await;
+    }
+
     /// Says anything else of what steers an execution.
     pub(super) async fn steer(&self, steer: Steer) {
         let _ = self.0.send(steer).await;

@@ -214,8 +214,11 @@ async fn execute<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             true
         }
         Some(Err(error)) => {
-            // Whoever reads from the client may hear of it later, or never.
-            gone(Some(error), &signals, resumable).await;
+            // What the client said before it went is still heard: that it left on purpose, or comes back. Whoever reads from it may also
+            // hear of its end later, or never.
+            if timeout(FAREWELL, input).await.is_err() {
+                gone(Some(error), &signals, resumable).await;
+            }
             false
         }
         None => false,

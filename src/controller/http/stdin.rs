@@ -202,7 +202,12 @@ pub async fn input<R: AsyncRead + Unpin>(
                 Ok(Some(ToController::Detach)) if resumable => {
                     signals.steer(Steer::Detached).await;
                     if let Some(mut stdin) = stdin {
-                        let _ = timeout(FAREWELL, aside.empty_into(&mut stdin)).await;
+                        let typed = async {
+                            let _ = aside.empty_into(&mut stdin).await;
+                            // Its drop resets the stream, and what has not arrived yet would be lost.
+                            signals.closed().await;
+                        };
+                        let _ = timeout(FAREWELL, typed).await;
                     }
                     return;
                 }
