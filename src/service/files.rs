@@ -15,6 +15,12 @@
 //!
 //! `Failed` may come in place of each of them, and says why. A content that was begun is then not ended.
 
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+};
+
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 /// The command that stands for the program that serves files. No program has a name like this.
@@ -186,6 +192,21 @@ impl Marks {
         let ns = self.modified_ns?;
         let away = Duration::from_nanos(ns.unsigned_abs());
         if ns < 0 { UNIX_EPOCH.checked_sub(away) } else { UNIX_EPOCH.checked_add(away) }
+    }
+}
+
+/// What a file on its way holds already: the sum so far, and how many bytes. It is then at its end.
+pub fn summed(file: &mut File) -> io::Result<(Context, u64)> {
+    let (mut hash, mut have, mut buffer) = (Context::new(&SHA256), 0, vec![0; MAX_PAYLOAD]);
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((hash, have)),
+            read => {
+                hash.update(&buffer[..read]);
+                have += read as u64;
+            }
+        }
     }
 }
 

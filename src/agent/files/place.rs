@@ -80,22 +80,14 @@ impl Roots {
         };
         let parent =
             openat2(&dir, parent, how().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)).map_err(fault)?;
+        let direct = Path::new(&format!("/proc/self/fd/{}", parent.as_raw_fd())).join(last);
         // Whether the last part is a link: then it is followed by the kernel too, and its end is what is used.
         match openat2(&dir, &rest, how().flags(OFlag::O_PATH | OFlag::O_CLOEXEC)) {
-            Ok(end) => {
-                let is_link =
-                    fs::symlink_metadata(format!("/proc/self/fd/{}/", parent.as_raw_fd()) + &last.to_string_lossy())
-                        .is_ok_and(|found| found.is_symlink());
-                let path = match is_link {
-                    true => PathBuf::from(format!("/proc/self/fd/{}", end.as_raw_fd())),
-                    false => Path::new(&format!("/proc/self/fd/{}", parent.as_raw_fd())).join(last),
-                };
-                Ok(Place { path, name, _dir: Some(if is_link { end } else { parent }) })
+            Ok(end) if direct.is_symlink() => {
+                let path = PathBuf::from(format!("/proc/self/fd/{}", end.as_raw_fd()));
+                Ok(Place { path, name, _dir: Some(end) })
             }
-            Err(nix::Error::ENOENT) => {
-                let path = Path::new(&format!("/proc/self/fd/{}", parent.as_raw_fd())).join(last);
-                Ok(Place { path, name, _dir: Some(parent) })
-            }
+            Ok(_) | Err(nix::Error::ENOENT) => Ok(Place { path: direct, name, _dir: Some(parent) }),
             Err(e) => Err(fault(e)),
         }
     }

@@ -2,19 +2,17 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
-
-use ring::digest::{Context, SHA256};
 
 use super::{
     Fault, Served,
     place::Roots,
     wire::{Frame, Wire},
 };
-use crate::service::files::{MAX_PAYLOAD, Marks, Reason, Reply};
+use crate::service::files::{Marks, Reason, Reply, summed};
 
 /// Takes the content of `path`.
 pub fn serve(roots: &Roots, wire: &mut Wire, path: &[u8], marks: Marks, source: [u8; 16]) -> Served {
@@ -72,21 +70,6 @@ pub fn serve(roots: &Roots, wire: &mut Wire, path: &[u8], marks: Marks, source: 
     }
     settle(&file, &partial, &place.path, marks).map_err(fault)?;
     Ok(wire.reply(&Reply::Done))
-}
-
-/// What is there already, and its sum so far.
-fn summed(file: &mut File) -> io::Result<(Context, u64)> {
-    let (mut hash, mut have, mut buffer) = (Context::new(&SHA256), 0, vec![0; MAX_PAYLOAD]);
-    file.seek(SeekFrom::Start(0))?;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((hash, have)),
-            read => {
-                hash.update(&buffer[..read]);
-                have += read as u64;
-            }
-        }
-    }
 }
 
 /// Puts a whole file in its place.

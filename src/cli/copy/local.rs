@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ring::digest::{Context, SHA256};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::service::files::{MAX_PAYLOAD, Marks, partial};
+use crate::service::files::{MAX_PAYLOAD, Marks, partial, summed};
 
 /// Pieces that wait.
 const WAITING: usize = 4;
@@ -70,22 +70,20 @@ impl Writing {
         use std::os::unix::ffi::{OsStrExt, OsStringExt};
         let name = path.file_name().unwrap_or_default().as_bytes();
         let beside = path.with_file_name(std::ffi::OsString::from_vec(partial(name, source)));
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&beside)?;
+        // An agent may have sent a link of this name before: it must not lead what is written elsewhere.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&beside)?;
         file.try_lock().map_err(|e| match e {
             TryLockError::WouldBlock => io::Error::other("another copy of the same is under way"),
             TryLockError::Error(e) => e,
         })?;
-        let (mut hash, mut have, mut buffer) = (Context::new(&SHA256), 0, vec![0; MAX_PAYLOAD]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                read => {
-                    hash.update(&buffer[..read]);
-                    have += read as u64;
-                }
-            }
-        }
+        let (hash, have) = summed(&mut file)?;
         Self::start(file, hash, have, Some((beside, path.to_owned())))
     }
 
@@ -141,5 +139,20 @@ impl Writing {
             fs::rename(beside, path)?;
         }
         Ok(same)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_where_a_part_would_lie_leads_nothing_elsewhere() {
+        use std::os::unix::{ffi::OsStringExt, fs::symlink};
+        let dir = tempfile::tempdir().expect("dir");
+        let name = std::ffi::OsString::from_vec(partial(b"x", [7; 16]));
+        symlink(dir.path().join("elsewhere"), dir.path().join(name)).expect("a link");
+        assert!(Writing::file(&dir.path().join("x"), [7; 16]).is_err());
+        assert!(!dir.path().join("elsewhere").exists());
     }
 }
