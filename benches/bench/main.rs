@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "no part of the product")]
 
+mod bundles;
 mod crowd;
 mod floor;
 mod jobs;
@@ -85,12 +86,22 @@ async fn measure(place: &Place, effort: Effort, only: Option<&str>) -> Vec<Row> 
     if wanted("bulk") {
         rows::under_bulk(&mut report, &stage, &mut floor, a, b, effort).await;
     }
-    if wanted("services") {
-        services::measure(&mut report, &stage, a, effort).await;
+    if wanted("copies") {
+        services::copies(&mut report, &stage, a, effort).await;
+    }
+    if wanted("forwards") {
+        services::forwards(&mut report, &stage, a, effort).await;
+    }
+    #[cfg(feature = "rmi")]
+    if wanted("methods") {
+        services::methods::measure(&mut report, &stage, effort).await;
     }
     drop(agents);
     if wanted("jobs") {
         jobs::measure(&mut report, &stage, &mut floor, effort).await;
+    }
+    if wanted("bundles") {
+        bundles::measure(&mut report, &stage).await;
     }
     #[cfg(feature = "wasm")]
     if wanted("wasm") {

@@ -42,6 +42,8 @@ pub struct Effort {
     pub calls: usize,
     /// Bytes in each stream.
     pub stream: usize,
+    /// Bytes of each file that is copied.
+    pub copy: usize,
     /// Jobs in each round.
     pub jobs: usize,
     /// How long idleness is looked at.
@@ -49,10 +51,24 @@ pub struct Effort {
 }
 
 impl Effort {
-    pub const FULL: Self =
-        Self { pairs: 7, warm_up: 10, calls: 1000, stream: 384 * MIB, jobs: 400, idle: Duration::from_secs(60) };
-    pub const QUICK: Self =
-        Self { pairs: 5, warm_up: 3, calls: 200, stream: 64 * MIB, jobs: 192, idle: Duration::from_secs(10) };
+    pub const FULL: Self = Self {
+        pairs: 7,
+        warm_up: 10,
+        calls: 1000,
+        stream: 384 * MIB,
+        copy: 1024 * MIB,
+        jobs: 400,
+        idle: Duration::from_secs(60),
+    };
+    pub const QUICK: Self = Self {
+        pairs: 5,
+        warm_up: 3,
+        calls: 200,
+        stream: 64 * MIB,
+        copy: 256 * MIB,
+        jobs: 192,
+        idle: Duration::from_secs(10),
+    };
 }
 
 /// Calls one after the other beside ping-pong.

@@ -18,32 +18,24 @@ use crate::{
     stage::Stage,
 };
 
-/// All rows about services.
-pub async fn measure(report: &mut Report, stage: &Stage, agent: &AgentName, effort: Effort) {
-    copies(report, stage, agent, effort).await;
-    forwards(report, stage, agent, effort).await;
-    #[cfg(feature = "rmi")]
-    methods::measure(report, stage, effort).await;
-}
-
 /// `rk cp` in both directions beside `rk exec` that carries the same bytes between the same files.
-async fn copies(report: &mut Report, stage: &Stage, agent: &AgentName, effort: Effort) {
+pub async fn copies(report: &mut Report, stage: &Stage, agent: &AgentName, effort: Effort) {
     let (source, target) = (stage.path("source"), stage.path("target"));
-    fs::write(&source, vec![7; effort.stream]).unwrap();
+    fs::write(&source, vec![7; effort.copy]).unwrap();
     let (from, to) = (source.to_str().unwrap(), target.to_str().unwrap());
     let (mut there, mut back) = (Vec::new(), Vec::new());
     for _ in 0..effort.pairs {
         let mut exec = stage.cli(&["exec", agent.as_str(), "--", "dd", "bs=256k", &format!("of={to}")]);
         exec.stdin(File::open(&source).unwrap()).stderr(Stdio::null());
-        let base = timed(exec, effort.stream).await;
+        let base = timed(exec, effort.copy).await;
         fs::remove_file(&target).unwrap();
-        there.push((timed(stage.cli(&["cp", from, &format!("{agent}:{to}")]), effort.stream).await, base));
+        there.push((timed(stage.cli(&["cp", from, &format!("{agent}:{to}")]), effort.copy).await, base));
         fs::remove_file(&target).unwrap();
         let mut exec = stage.cli(&["exec", agent.as_str(), "--", "cat", from]);
         exec.stdin(Stdio::null()).stdout(File::create(&target).unwrap());
-        let base = timed(exec, effort.stream).await;
+        let base = timed(exec, effort.copy).await;
         fs::remove_file(&target).unwrap();
-        back.push((timed(stage.cli(&["cp", &format!("{agent}:{from}"), to]), effort.stream).await, base));
+        back.push((timed(stage.cli(&["cp", &format!("{agent}:{from}"), to]), effort.copy).await, base));
         fs::remove_file(&target).unwrap();
     }
     report.pairs("cp", "MiB/s", &there);
@@ -58,7 +50,7 @@ async fn timed(command: std::process::Command, bytes: usize) -> f64 {
 
 /// `rk forward`: bytes from the agent's side beside `rk exec` that carries the same, and how long a connection takes until its first byte is
 /// back.
-async fn forwards(report: &mut Report, stage: &Stage, agent: &AgentName, effort: Effort) {
+pub async fn forwards(report: &mut Report, stage: &Stage, agent: &AgentName, effort: Effort) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let bytes = effort.stream;
@@ -116,7 +108,7 @@ async fn forwards(report: &mut Report, stage: &Stage, agent: &AgentName, effort:
 }
 
 #[cfg(feature = "rmi")]
-mod methods {
+pub mod methods {
     use std::sync::Arc;
 
     use bytes::Bytes;

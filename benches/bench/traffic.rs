@@ -1,4 +1,4 @@
-//! What passes through the control topics, read from the topics themselves.
+//! What passes through topics, read from the topics themselves.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use remoting_kafka::kafka::{At, Cluster};
 
 use crate::stage::Stage;
 
-/// Where each control partition ended.
+/// Where each partition ended.
 pub struct Marks(Vec<(String, i32, i64)>);
 
 /// Records and their bytes, keys included.
@@ -17,12 +17,17 @@ pub struct Traffic {
 }
 
 impl Stage {
-    /// Marks the present ends.
+    /// Marks the present ends of the control topics.
     pub async fn traffic_start(&self) -> Marks {
+        self.marks(&[self.prefix.down_control(), self.prefix.up_control()]).await
+    }
+
+    /// Marks the present ends of these topics.
+    pub async fn marks(&self, topics: &[String]) -> Marks {
         let mut marks = Vec::new();
-        for topic in [self.prefix.down_control(), self.prefix.up_control()] {
+        for topic in topics {
             for partition in 0..i32::try_from(self.partitions).unwrap() {
-                let end = self.cluster.reader(&topic, partition).offset(At::Latest).await.unwrap();
+                let end = self.cluster.reader(topic, partition).offset(At::Latest).await.unwrap();
                 marks.push((topic.clone(), partition, end));
             }
         }

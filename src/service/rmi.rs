@@ -3,14 +3,21 @@
 //! The service hands a client of its trait to each caller. A call that its caller drops, also by [`within`], is cancelled on the
 //! other side; a stream that breaks ends all its calls with [`Error::NoAnswer`].
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context as Poller, Poll, Waker},
+    time::Duration,
+};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use bytes::Bytes;
+use futures_util::{FutureExt, Sink, Stream, TryStreamExt, future::BoxFuture};
 use remoc::{Connect, RemoteSend, rch::base, rtc::CallError};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-use super::{Channel, Context, Ending, Failure, Outcome, Service};
+use super::{Channel, Context, Ending, Failure, Outcome, Service, Writer};
 
 pub use remoc;
 
@@ -49,7 +56,8 @@ where
     move |context: Context, channel: Channel| -> BoxFuture<'static, Result<(), Failure>> {
         let (client, served) = make(context);
         async move {
-            let connect = Connect::io(remoc::Cfg::default(), channel.reader, channel.writer);
+            let (sink, stream) = framed(channel);
+            let connect = Connect::framed(remoc::Cfg::default(), sink, stream);
             let (connection, mut clients, _none): (_, base::Sender<C>, base::Receiver<()>) =
                 connect.await.map_err(|e| Failure::new(format!("the caller speaks no RMI: {e}")))?;
             let serve = async {
@@ -84,7 +92,8 @@ impl<C> Drop for Remote<C> {
 /// Takes the client that the service behind a stream hands out. An error says how the stream ended instead.
 pub async fn connect<C: RemoteSend>(channel: Channel, mut ending: Ending) -> Result<Remote<C>, Outcome> {
     let connect = async {
-        let connect = Connect::io(remoc::Cfg::default(), channel.reader, channel.writer);
+        let (sink, stream) = framed(channel);
+        let connect = Connect::framed(remoc::Cfg::default(), sink, stream);
         let (connection, _none, mut clients): (_, base::Sender<()>, base::Receiver<C>) =
             connect.await.map_err(|e| e.to_string())?;
         let connection = tokio::spawn(async move {
@@ -110,3 +119,43 @@ pub async fn connect<C: RemoteSend>(channel: Channel, mut ending: Ending) -> Res
 
 /// How long the outcome of a stream that broke is waited for.
 const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// The most that a message of remoc has on the stream: a chunk and what stands before it, well above both.
+const MAX_FRAME: usize = 1 << 20;
+
+/// Messages on a service's stream, each behind its length.
+fn framed(channel: Channel) -> (Eager, impl Stream<Item = io::Result<Bytes>> + Send + Sync + Unpin) {
+    let codec = || LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_FRAME).new_codec();
+    let sink = Eager(FramedWrite::new(channel.writer, codec()));
+    (sink, FramedRead::new(channel.reader, codec()).map_ok(bytes::BytesMut::freeze))
+}
+
+/// Hands each message to the stream at once, as far as there is room. remoc flushes what was fed only after 20 ms in which
+/// nothing else came, which each call and each answer would wait for; the stream itself gathers what comes together.
+struct Eager(FramedWrite<Writer, LengthDelimitedCodec>);
+
+impl Sink<Bytes> for Eager {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
+        Sink::<Bytes>::poll_ready(Pin::new(&mut self.0), cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> io::Result<()> {
+        let mut frames = Pin::new(&mut self.0);
+        frames.as_mut().start_send(message)?;
+        // What finds no room now goes with the next message or flush, which are waited for.
+        match Sink::<Bytes>::poll_flush(frames, &mut Poller::from_waker(Waker::noop())) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
+        Sink::<Bytes>::poll_flush(Pin::new(&mut self.0), cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Poller<'_>) -> Poll<io::Result<()>> {
+        Sink::<Bytes>::poll_close(Pin::new(&mut self.0), cx)
+    }
+}
