@@ -79,8 +79,8 @@ test-rogue: .kafka ## clients that mean harm, on a real Apache Kafka with ACLs; 
 	RK_TEST_KAFKA=1 $(CARGO) test --locked --all-features --test rogue -- --include-ignored --test-threads 1 --nocapture
 
 .PHONY: test-jenkins
-test-jenkins: .kafka .hudson ## a real Hudson whose node is reached through a real three-node Apache Kafka; needs a JDK 17 and Maven
-	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test jenkins -- --include-ignored --test-threads 1 --nocapture
+test-jenkins: rk .kafka .hudson ## a real Hudson whose node is reached through a real three-node Apache Kafka; needs a JDK 17 and Maven
+	RK_TEST_KAFKA=3 RK_TEST_PROGRAM=$(RK) $(CARGO) test --locked --all-features --test jenkins -- --include-ignored --test-threads 1 --nocapture
 
 # A Hudson, from Maven Central.
 .hudson: compose/hudson/pom.xml
@@ -168,7 +168,7 @@ certs: rk ## a CA and certificates for localhost in certs/, to try things with; 
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
-ci: check test test-per-agent test-kafka test-rogue chaos ## what every change must pass
+ci: check test test-per-agent test-kafka test-jenkins test-rogue chaos ## what every change must pass
 	$(MAKE) demo ONCE=1
 
 .PHONY: clean
