@@ -33,6 +33,7 @@ mod jobs;
 mod kafka;
 mod log;
 mod logs;
+mod manual;
 mod migrate;
 mod output;
 mod run;
@@ -49,7 +50,7 @@ mod values;
 use std::ffi::OsString;
 
 use clap::{
-    Parser, Subcommand,
+    CommandFactory, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -127,6 +128,8 @@ enum Command {
     #[cfg(feature = "broker")]
     #[command(subcommand)]
     Certs(certs::CertsCommand),
+    Completion(manual::CompletionArgs),
+    Man(manual::ManArgs),
     /// Print the version
     Version,
 }
@@ -231,6 +234,8 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Broker(args) => broker::run(args, environment).await,
         #[cfg(feature = "broker")]
         Command::Certs(command) => certs::run(command).await,
+        Command::Completion(args) => manual::complete(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
         Command::Version => {
             output::print(concat!("rk ", env!("CARGO_PKG_VERSION"), "\n"))?;
             Ok(0)
@@ -277,8 +282,6 @@ fn refuse(e: &clap::Error) -> Result<u8, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn failure(line: &str) -> Failure {
