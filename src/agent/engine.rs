@@ -62,7 +62,7 @@ pub async fn run(
     let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()), Some(bundles));
     executor.adopt().await;
     config.health.begin(executor.clone(), jobs.clone());
-    let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
+    let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id(), ..Profile::default() };
     jobs.hook("agent-startup").await;
     let dialer = tokio::select! {
         biased;
