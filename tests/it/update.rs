@@ -354,7 +354,15 @@ fn an_agent_is_updated_as_far_as_its_operator_lets_and_its_commands_do() {
     let signed = stage.agent("signed", &["--updates", "signed", "--require-signed", &trusts]);
     let free = stage.agent("free", &[]);
     let new = stage.new_version();
-    for (name, part) in [("no", "--updates no"), ("limited", "--require-signed"), ("signed", "rk bundle sign")] {
+    // Where its file cannot be replaced, whatever of.
+    let stuck = stage.agent("stuck", &[]);
+    fs::create_dir(stuck.program.with_file_name("rk.stuck.new")).unwrap();
+    for (name, part) in [
+        ("no", "--updates no"),
+        ("limited", "--require-signed"),
+        ("signed", "rk bundle sign"),
+        ("stuck", "the package or the image"),
+    ] {
         let ran = stage.update(&[name, "--to", &new]).code(1);
         assert_eq!(results(&ran), [format!("{name} refused")]);
         assert!(why(&ran).contains(part), "{name}: {}", why(&ran));
