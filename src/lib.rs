@@ -35,6 +35,7 @@ pub mod secret;
 pub mod selector;
 pub mod size;
 pub mod tagged;
+pub mod update;
 pub mod versioned;
 
 #[cfg(feature = "agent")]

@@ -6,12 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     executor::Shared,
     stream::{RecvHalf, SendHalf},
+    update::Updates,
 };
 use crate::{
     frame,
     protocol::{
         CANCELLED,
         call::{Answer, Call, Condition, MAX_BODY, MAX_CREDENTIAL},
+        update::MAX_ORDER,
     },
 };
 
@@ -26,6 +28,8 @@ pub(super) async fn serve(call: Call, shared: &Shared, mut send: impl SendHalf, 
         Call::Echo => echo(&mut send, recv).await,
         Call::Condition => condition(shared, &mut send).await,
         Call::TakeCredential | Call::PinNext => keep(&call, shared, &mut send, recv).await,
+        Call::Update => update(shared, &mut send, recv).await,
+        Call::UpdateState => update_state(shared, &mut send).await,
     };
     match served {
         Ok(()) => send.delivered().await,
@@ -83,6 +87,32 @@ async fn keep(call: &Call, shared: &Shared, send: &mut impl SendHalf, recv: impl
     };
     let mut buffer = BytesMut::new();
     answer(&taken.map_or_else(Answer::Failed, |()| Answer::Ok), &mut buffer);
+    send.write_all_buf(&mut buffer).await?;
+    send.shutdown().await
+}
+
+/// Takes an order to change the program.
+async fn update(shared: &Shared, send: &mut impl SendHalf, recv: impl RecvHalf) -> std::io::Result<()> {
+    let mut body = Vec::new();
+    recv.take(MAX_ORDER as u64 + 1).read_to_end(&mut body).await?;
+    let taken = match (&shared.updates, postcard::from_bytes(&body)) {
+        _ if body.len() > MAX_ORDER => Err(format!("the order is above {MAX_ORDER} bytes")),
+        (Some(updates), Ok(order)) => updates.accept(order, shared.bundles.as_ref()),
+        (None, _) => Err("its program is not rk's own, and cannot be replaced from here".to_owned()),
+        (_, Err(error)) => Err(format!("the order is none that it knows: {error}")),
+    };
+    let mut buffer = BytesMut::new();
+    answer(&taken.map_or_else(Answer::Failed, |()| Answer::Ok), &mut buffer);
+    send.write_all_buf(&mut buffer).await?;
+    send.shutdown().await
+}
+
+/// Says how the last change stands.
+async fn update_state(shared: &Shared, send: &mut impl SendHalf) -> std::io::Result<()> {
+    let last = shared.updates.as_ref().and_then(Updates::last);
+    let mut buffer = BytesMut::new();
+    answer(&Answer::Ok, &mut buffer);
+    buffer.extend_from_slice(&postcard::to_stdvec(&last).expect("plain data can be encoded"));
     send.write_all_buf(&mut buffer).await?;
     send.shutdown().await
 }

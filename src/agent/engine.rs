@@ -15,7 +15,8 @@ use super::{
     health::Health,
     host,
     jobs::{self, Hooks, Jobs},
-    starts,
+    starts, strays,
+    update::{self, Updates},
     wallet::Wallet,
     wasm::Modules,
 };
@@ -50,6 +51,9 @@ pub async fn run(
         // It fails on no Linux that we know; if it does, that is no reason not to work.
         nix::sys::prctl::set_dumpable(false).ok();
     }
+    if config.updates.is_some() {
+        strays::adopt();
+    }
     let name = credential.name.clone();
     let dir = config.data.join("agent").join(name.as_str());
     let starts =
@@ -59,25 +63,50 @@ pub async fn run(
     let unusable = |error| Error::Data { dir: dir.clone(), error };
     let bundles = bundles(&config, &cluster).map_err(unusable)?;
     let jobs = jobs(&config, &dir, &name, &labels, &cluster, bundles.clone()).map_err(unusable)?;
-    let executor = Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()), Some(bundles));
+    let executor =
+        Executor::new(&config, &name, &labels, Some(jobs.clone()), Some(wallet.clone()), Some(bundles.clone()));
     executor.adopt().await;
     config.health.begin(executor.clone(), jobs.clone());
-    let profile = Profile { version: VERSION.to_owned(), labels, pid: std::process::id() };
+    let updates = config.updates.as_ref();
+    if let Some(updates) = updates {
+        // Who is on trial takes no work.
+        executor.hold(updates.is_trial());
+        jobs.hold(updates.is_trial());
+    }
+    let profile = || Profile {
+        version: VERSION.to_owned(),
+        labels: labels.clone(),
+        pid: std::process::id(),
+        program: updates.map(Updates::profile).unwrap_or_default(),
+    };
     jobs.hook("agent-startup").await;
+    let begin = async {
+        if let Some(updates) = updates {
+            updates.begin(&name, &dir).await;
+        }
+    };
+    let first = profile();
     let dialer = tokio::select! {
         biased;
         () = asked(&mut stops) => return Ok(Exit::Drained),
-        dialer = open(&cluster, &config.link, wallet.held(), &profile, starts) => dialer?,
+        (dialer, ()) = async { tokio::join!(open(&cluster, &config.link, wallet.held(), &first, starts), begin) } => dialer?,
     };
 
+    let trial = updates.is_some_and(Updates::is_trial);
     // They outlive the sessions: what lost its controller still has its grace.
     let mut streams = JoinSet::new();
     let closing = watch::Sender::new(false);
     let (outcome, end) = {
-        let mut sessions =
-            pin!(sessions(&dialer, (&executor, &config.health), &wallet, &mut streams, closing.subscribe()));
-        let mut stop = pin!(stop(&mut stops, &executor, &jobs, config.wait_for_jobs));
+        let mut sessions = pin!(sessions(
+            (&dialer, &profile),
+            (&executor, &config.health),
+            &wallet,
+            &mut streams,
+            closing.subscribe()
+        ));
+        let mut stop = pin!(stop(&mut stops, &executor, &jobs, &config));
         let mut retire = pin!(retire(&config, &executor, &jobs));
+        let mut leave = pin!(leave(&config, &executor, &jobs, &bundles));
         tokio::select! {
             biased;
             exit = &mut stop => {
@@ -87,7 +116,12 @@ pub async fn run(
                 }
                 (Ok(exit), exit)
             }
-            exit = &mut retire => {
+            exit = &mut retire, if !trial => {
+                closing.send_replace(true);
+                tokio::time::timeout(FAREWELL, sessions).await.ok();
+                (Ok(exit), exit)
+            }
+            exit = &mut leave => {
                 closing.send_replace(true);
                 tokio::time::timeout(FAREWELL, sessions).await.ok();
                 (Ok(exit), exit)
@@ -97,13 +131,17 @@ pub async fn run(
                 let exit = tokio::select! {
                     biased;
                     exit = &mut stop => exit,
-                    () = executor.idle() => Exit::Drained,
+                    () = idle(&executor, trial) => Exit::Drained,
                 };
                 (error.map_or(Ok(exit), |error| Err(error.into())), exit)
             }
         }
     };
-    executor.kill_all();
+    match end {
+        Exit::Drained | Exit::Cancelled | Exit::Killed if !trial => executor.kill_all(),
+        // What is kept is for the one who comes.
+        _ => executor.kill_plain(),
+    }
     if end != Exit::Killed {
         jobs.hook("agent-shutdown").await;
     }
@@ -184,7 +222,7 @@ async fn open(
 
 /// One session after the other, until an error that trying again does not mend, or `closing`.
 async fn sessions(
-    dialer: &Dialer,
+    (dialer, profile): (&Dialer, impl Fn() -> Profile),
     (executor, health): (&Executor, &Health),
     wallet: &Wallet,
     streams: &mut JoinSet<()>,
@@ -195,6 +233,7 @@ async fn sessions(
     let mut backoff = RETRY;
     let mut complaint = Complaint::default();
     loop {
+        dialer.describe(profile());
         let connected = tokio::select! {
             biased;
             () = closed(&mut closing) => return None,
@@ -251,8 +290,13 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Follows the requests to stop; ends when nothing runs any more, or need not be waited for.
-async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor, jobs: &Jobs, wait: bool) -> Exit {
+async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor, jobs: &Jobs, config: &Config) -> Exit {
     asked(stops).await;
+    if config.updates.as_ref().is_some_and(Updates::is_trial) {
+        // Nothing that runs is its own.
+        return Exit::Drained;
+    }
+    let wait = config.wait_for_jobs;
     tracing::info!("stopping: nothing new is taken, {} running; stop again to end them", executor.running());
     executor.advance(Phase::Draining);
     jobs.drain();
@@ -280,6 +324,26 @@ async fn stop(stops: &mut mpsc::Receiver<()>, executor: &Executor, jobs: &Jobs, 
             executor.kill_all();
             Exit::Killed
         }
+    }
+}
+
+/// Waits until nothing is served; of who is on trial, only what is its own.
+async fn idle(executor: &Executor, trial: bool) {
+    if trial { executor.expendable().await } else { executor.idle().await }
+}
+
+/// Ends when another program is to be tried, or this one was.
+async fn leave(config: &Config, executor: &Executor, jobs: &Jobs, bundles: &Bundles) -> Exit {
+    match &config.updates {
+        Some(updates) if updates.is_trial() => {
+            update::proven(&config.health).await;
+            Exit::Proven
+        }
+        Some(updates) => {
+            updates.serve(executor, jobs, bundles).await;
+            Exit::Update
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -292,7 +292,7 @@ impl Running {
                     Some(number) => self.steer(number),
                     None => return Err(Cut::Left),
                 },
-                _ = phase.wait_for(|phase| *phase == Phase::Cancelling) => return Err(Cut::AgentStops),
+                _ = phase.wait_for(|phase| *phase >= Phase::Cutting) => return Err(Cut::AgentStops),
                 () = &mut timeout => return Err(Cut::TimedOut),
                 status = self.child.wait(), if self.status.is_none() => self.note_exit(status),
                 output = &mut self.output.0, if self.delivery.is_none() => self.note_output(output)?,

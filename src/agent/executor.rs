@@ -7,7 +7,10 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,7 @@ use super::{
     run_as::User,
     services,
     stream::{Duplex, RecvHalf, SendHalf},
+    update::Updates,
     wallet::Wallet,
     warden::Program,
     wasm::{Modules, Place},
@@ -67,6 +71,8 @@ pub(super) struct Shared {
     /// How long processes get when the agent stops.
     pub grace: Duration,
     pub phase: watch::Sender<Phase>,
+    /// No new ones for a while.
+    held: AtomicBool,
     /// What the windows of stdin grow by.
     pub budget: Budget,
     /// What serves files.
@@ -81,6 +87,8 @@ pub(super) struct Shared {
     pub bundles: Option<Bundles>,
     /// What takes new credentials; nothing in tests of executions.
     pub wallet: Option<Wallet>,
+    /// What replaces this program; nothing if nobody can.
+    pub updates: Option<Updates>,
     /// Executions that outlive their streams.
     pub kept: Kept,
     /// What is offered by name.
@@ -91,6 +99,8 @@ pub(super) struct Shared {
     max_execs: usize,
     /// Calls and executions that are being served.
     active: watch::Sender<usize>,
+    /// Those that are kept, which are among them.
+    kept_active: watch::Sender<usize>,
     since: Instant,
 }
 
@@ -101,6 +111,8 @@ pub(super) enum Phase {
     Open,
     /// None are; those that run go on.
     Draining,
+    /// Those are ended that do not outlive this process.
+    Cutting,
     /// Those that run are ended.
     Cancelling,
 }
@@ -136,6 +148,7 @@ impl Executor {
             run_as,
             grace: config.grace,
             phase: watch::Sender::new(Phase::Open),
+            held: AtomicBool::new(false),
             budget: Budget::new(STDIN_BUDGET),
             file_server: config.file_server.clone(),
             modules: Modules { runner: config.wasm.clone(), data: config.data.clone() },
@@ -149,6 +162,8 @@ impl Executor {
             slots: Arc::new(Semaphore::new(config.max_execs)),
             max_execs: config.max_execs,
             active: watch::Sender::new(0),
+            kept_active: watch::Sender::new(0),
+            updates: config.updates.clone(),
             since: Instant::now(),
         }))
     }
@@ -206,6 +221,33 @@ impl Executor {
         });
     }
 
+    /// Takes nothing new, or takes it again.
+    pub fn hold(&self, held: bool) {
+        self.0.held.store(held, Relaxed);
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        matches!(*self.0.phase.borrow(), Phase::Draining | Phase::Cancelling)
+    }
+
+    /// Waits until nothing is served that would end with this process.
+    pub async fn expendable(&self) {
+        let (mut active, mut kept) = (self.0.active.subscribe(), self.0.kept_active.subscribe());
+        while *active.borrow_and_update() > *kept.borrow_and_update() {
+            // The senders are ours, so waiting cannot fail.
+            tokio::select! {
+                _ = active.changed() => {}
+                _ = kept.changed() => {}
+            }
+        }
+    }
+
+    /// SIGKILL to every process that would end with this one.
+    pub fn kill_plain(&self) {
+        self.0.groups.kill_all();
+    }
+
     /// SIGKILL to every process, at once.
     pub fn kill_all(&self) {
         self.0.groups.kill_all();
@@ -253,9 +295,14 @@ impl Shared {
         Ok((server.path.clone(), argv))
     }
 
+    /// Whether new work is taken.
+    pub fn is_open(&self) -> bool {
+        *self.phase.borrow() == Phase::Open && !self.held.load(Relaxed)
+    }
+
     /// Room for one more execution.
     pub fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        if *self.phase.borrow() != Phase::Open {
+        if !self.is_open() {
             return Err(Refusal::Draining);
         }
         self.slots.clone().try_acquire_owned().map_err(|_| {
@@ -284,13 +331,16 @@ pub(super) struct Working(Arc<Shared>);
 
 impl Working {
     pub fn new(shared: &Arc<Shared>) -> Self {
+        // In this order it never looks as if something was kept that is not served.
         shared.active.send_modify(|active| *active += 1);
+        shared.kept_active.send_modify(|kept| *kept += 1);
         Self(shared.clone())
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
+        self.0.kept_active.send_modify(|kept| *kept -= 1);
         self.0.active.send_modify(|active| *active -= 1);
     }
 }

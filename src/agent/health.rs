@@ -2,8 +2,10 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
+
+use tokio::sync::watch;
 
 use super::{executor::Executor, jobs::Jobs};
 use crate::{health, metrics::Page};
@@ -15,7 +17,7 @@ pub struct Health(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     working: OnceLock<(Executor, Jobs)>,
-    here: AtomicBool,
+    here: watch::Sender<bool>,
     sessions: AtomicU64,
 }
 
@@ -28,9 +30,14 @@ impl Health {
 
     /// A session begins; it ends when what is returned is dropped.
     pub(super) fn session(&self) -> impl Drop + use<> {
-        self.0.here.store(true, Relaxed);
+        self.0.here.send_replace(true);
         self.0.sessions.fetch_add(1, Relaxed);
         Here(self.0.clone())
+    }
+
+    /// Whether there is a session now.
+    pub(super) fn here(&self) -> watch::Receiver<bool> {
+        self.0.here.subscribe()
     }
 }
 
@@ -38,19 +45,19 @@ struct Here(Arc<Shared>);
 
 impl Drop for Here {
     fn drop(&mut self) {
-        self.0.here.store(false, Relaxed);
+        self.0.here.send_replace(false);
     }
 }
 
 impl std::fmt::Debug for Health {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Health").field("here", &self.0.here).finish_non_exhaustive()
+        f.debug_struct("Health").field("here", &*self.0.here.borrow()).finish_non_exhaustive()
     }
 }
 
 impl health::Health for Health {
     fn ready(&self) -> Result<(), String> {
-        if self.0.here.load(Relaxed) { Ok(()) } else { Err("it has no session with its controller".to_owned()) }
+        if *self.0.here.borrow() { Ok(()) } else { Err("it has no session with its controller".to_owned()) }
     }
 
     fn measure(&self, page: &mut Page) {

@@ -30,11 +30,13 @@ mod services;
 pub mod shim;
 pub mod spool;
 mod starts;
+mod strays;
 mod stream;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod update;
 mod wallet;
 pub mod warden;
 pub mod wasm;
@@ -114,6 +116,8 @@ pub struct Config {
     pub bundle_cache: u64,
     /// Whose bundles are taken. Default anybody's whom the controller lets.
     pub require_signed: Option<Vec<PublicKey>>,
+    /// How its program is replaced by another version. Default none: then it cannot be.
+    pub updates: Option<update::Updates>,
 }
 
 impl Default for Config {
@@ -145,6 +149,7 @@ impl Default for Config {
             health: Health::default(),
             bundle_cache: 10 << 30,
             require_signed: None,
+            updates: None,
         }
     }
 }
@@ -158,6 +163,10 @@ pub enum Exit {
     Cancelled,
     /// What ran was killed.
     Killed,
+    /// Another program is to be tried: [`Updates::chosen`](update::Updates::chosen). Jobs and resumable executions go on.
+    Update,
+    /// It is on trial, and is good.
+    Proven,
 }
 
 /// Why an agent cannot go on.

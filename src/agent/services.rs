@@ -36,7 +36,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, start: Start, send: impl SendHal
     let (channel, serving) = service::accepted(recv, send, &shared.budget);
     let mut phase = shared.phase.subscribe();
     let work = async {
-        if *shared.phase.borrow() != Phase::Open {
+        if !shared.is_open() {
             return Outcome::Refused(Refusal::Busy, "the agent takes no new work: it drains".to_owned());
         }
         let Ok(_place) = shared.services_room.try_acquire() else {
@@ -46,7 +46,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, start: Start, send: impl SendHal
         tracing::debug!(service = start.service, caller = start.caller, "a service is asked for");
         tokio::select! {
             outcome = shared.services.serve(start, channel) => outcome,
-            _ = phase.wait_for(|phase| *phase == Phase::Cancelling) => {
+            _ = phase.wait_for(|phase| *phase >= Phase::Cutting) => {
                 Outcome::Failed("the agent was stopped, and ended it".to_owned())
             }
         }

@@ -2,6 +2,7 @@
 
 mod allowance;
 mod bytes;
+mod compat;
 mod endings;
 mod engine;
 mod starting;

@@ -14,7 +14,7 @@ pub enum Role {
     Viewer,
     /// Work with agents that are there: execute, call, run and end jobs, drain.
     Operator,
-    /// All: also who may be an agent, and who may ask.
+    /// All: also who may be an agent, which program it is, and who may ask.
     Admin,
 }
 
@@ -40,6 +40,8 @@ pub enum Verb {
     Grant,
     /// Which bundles there are.
     Push,
+    /// Which program an agent is.
+    Update,
 }
 
 impl Role {
@@ -63,7 +65,7 @@ impl Role {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::View,
         Self::Call,
         Self::Exec,
@@ -73,6 +75,7 @@ impl Verb {
         Self::Enrol,
         Self::Grant,
         Self::Push,
+        Self::Update,
     ];
 
     /// The least role that includes it.
@@ -80,7 +83,8 @@ impl Verb {
         match self {
             Self::View => Role::Viewer,
             Self::Call | Self::Exec | Self::Run | Self::Cancel | Self::Drain | Self::Push => Role::Operator,
-            Self::Enrol | Self::Grant => Role::Admin,
+            // What an agent is outlives every command, and every token.
+            Self::Enrol | Self::Grant | Self::Update => Role::Admin,
         }
     }
 
@@ -96,6 +100,7 @@ impl Verb {
             Self::Enrol => "enrol",
             Self::Grant => "grant",
             Self::Push => "push",
+            Self::Update => "update",
         }
     }
 }

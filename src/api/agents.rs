@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::AgentName, layout::Layout, selector::Labels};
+use crate::{bundle::Digest, id::AgentName, layout::Layout, selector::Labels, update::Update};
 
 /// Whether an agent can be worked with. Counted only in time in which the controller's own records came back from
 /// Kafka, so that a broker outage makes nobody silent or offline.
@@ -53,6 +53,12 @@ pub struct Agent {
     pub layout: Layout,
     /// The version of its program, once it had a session with this controller.
     pub version: Option<String>,
+    /// The SHA-256 of its program, if it says so.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// The last change of its program to another version, or the one that goes on.
+    #[serde(default)]
+    pub update: Option<Update>,
     /// Its process id, while it has a session.
     pub pid: Option<u32>,
     /// Milliseconds since it was last heard by this controller.
@@ -91,6 +97,36 @@ pub struct AddAgent {
     /// Which topics carry what is sent to it; the controller's choice if nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
+}
+
+/// The body of `POST /v1/agents/{name}/update`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateAgent {
+    /// Any number below 2^53: a request that comes again with the same does nothing more.
+    pub id: u64,
+    /// The bundle with the program: name, digest or both.
+    pub bundle: String,
+    /// How long the new program may take until it has shown that it is good.
+    #[serde(default = "deadline_ms")]
+    pub deadline_ms: u64,
+    /// How long what a new start would end is waited for.
+    #[serde(default = "drain_ms")]
+    pub drain_ms: u64,
+    /// Whether that is ended then.
+    #[serde(default)]
+    pub interrupt: bool,
+    /// Whether an older version is taken too.
+    #[serde(default)]
+    pub allow_downgrade: bool,
+}
+
+fn deadline_ms() -> u64 {
+    60_000
+}
+
+fn drain_ms() -> u64 {
+    300_000
 }
 
 /// An agent's own login at the brokers.

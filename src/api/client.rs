@@ -37,7 +37,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     AddAgent, AddedAgent, Agent, AgentCondition, AgentList, ApiError, Code, EXEC_PROTOCOL, ExecRequest, MAX_CALL,
-    MAX_JSON, RemovedAgent, Status, frames::FramesError,
+    MAX_JSON, RemovedAgent, Status, agents::UpdateAgent, frames::FramesError,
 };
 use crate::{
     id::{AgentName, ExecId},
@@ -202,6 +202,11 @@ impl Client {
     /// Removes an agent and ends its session.
     pub async fn remove_agent(&self, name: &AgentName) -> Result<RemovedAgent, ClientError> {
         self.json(Method::DELETE, &format!("/v1/agents/{name}"), Bytes::new()).await
+    }
+
+    /// Orders an agent to change its program. Asked again with the same id it does nothing more.
+    pub async fn update_agent(&self, name: &AgentName, request: &UpdateAgent) -> Result<Agent, ClientError> {
+        self.json(Method::POST, &format!("/v1/agents/{name}/update"), self.body(request)?).await
     }
 
     /// Sends `body` to an agent and returns what came back: the same bytes. For round trips and tests.

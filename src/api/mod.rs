@@ -18,6 +18,7 @@
 //! | `POST /v1/agents/{name}/call` | any bytes | the same bytes, from the agent |
 //! | `GET /v1/agents/{name}/condition` | – | [`AgentCondition`], asked of the agent itself |
 //! | `POST /v1/agents/{name}/drain`, `…/resume` | [`AskedBy`](jobs::AskedBy) | [`Agent`] |
+//! | `POST /v1/agents/{name}/update` | [`UpdateAgent`](agents::UpdateAgent) | [`Agent`], when it has taken the order; its `update` tells the rest |
 //! | `POST /v1/jobs` | [`SubmitJob`](jobs::SubmitJob) | [`JobInfo`](jobs::JobInfo) |
 //! | `GET /v1/jobs?…` ([`JobQuery`](jobs::JobQuery)) | – | [`JobList`](jobs::JobList) |
 //! | `GET /v1/jobs/{id}` | – | [`JobInfo`](jobs::JobInfo); an id may be the beginning of one |

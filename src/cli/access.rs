@@ -36,7 +36,7 @@ pub enum AccessCommand {
 #[command(after_help = "\
 Roles: viewer   view
        operator view, call, exec, run, cancel, drain
-       admin    all of these, and enrol (agents) and grant (tokens)
+       admin    all of these, and enrol and update (agents), grant (tokens)
 
 A token for one Jenkins node, which can execute there and nothing else:
   rk access add jenkins --role operator --verb exec --agent node-1")]

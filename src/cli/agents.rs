@@ -1,6 +1,7 @@
 //! `rk agents`: the registry of the controller.
 
 mod rotate;
+mod update;
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
@@ -15,13 +16,15 @@ use super::{
 };
 use crate::{
     api::{AddAgent, AddedAgent, Agent, jobs::AskedBy},
+    clock,
     config::{Environment, Settings, keys},
     id::AgentName,
     layout::Layout,
     selector::{self, Selector},
+    update::Update,
 };
 
-/// List, add, drain, rotate, revoke and remove agents.
+/// List, add, drain, rotate, update, revoke and remove agents.
 #[derive(Debug, Subcommand)]
 pub enum AgentsCommand {
     /// List agents
@@ -39,6 +42,9 @@ pub enum AgentsCommand {
     Rotate(rotate::RotateArgs),
     /// End an agent's session, and let it in no more before it is rotated
     Revoke(NameArgs),
+    /// Change agents to another version of their program
+    #[command(after_help = update::AFTER_HELP)]
+    Update(update::UpdateArgs),
     /// Remove an agent and end its session
     #[command(visible_alias = "remove")]
     Rm(NameArgs),
@@ -98,6 +104,7 @@ pub async fn run(command: AgentsCommand, environment: &Environment) -> Result<u8
         AgentsCommand::Resume(args) => drain(&args.name, false, session::open(args.flags, environment)?).await?,
         AgentsCommand::Rotate(args) => rotate::run(args, environment).await?,
         AgentsCommand::Revoke(args) => rotate::revoke(&args.name, session::open(args.flags, environment)?).await?,
+        AgentsCommand::Update(args) => return update::run(args, environment).await,
         AgentsCommand::Rm(args) => remove(&args.name, session::open(args.flags, environment)?).await?,
     }
     Ok(0)
@@ -170,6 +177,8 @@ async fn show(name: &AgentName, session: Session) -> Result<(), Failure> {
             let round_trip = agent.round_trip_us.map(|us| output::duration(Duration::from_micros(us)));
             rows.extend(round_trip.map(|round_trip| ("round trip", round_trip)));
             rows.extend(agent.version.map(|version| ("version", version)));
+            rows.extend(agent.digest.map(|digest| ("program", format!("sha256:{digest}"))));
+            rows.extend(agent.update.as_ref().map(|update| ("update", last_update(update))));
             rows.extend(agent.pid.map(|pid| ("pid", pid.to_string())));
             rows.push(("partition", agent.partition.to_string()));
             rows.push(("layout", agent.layout.to_string()));
@@ -179,6 +188,11 @@ async fn show(name: &AgentName, session: Session) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn last_update(update: &Update) -> String {
+    let why = update.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{} to {}, {}{why}", update.stage, update.to, clock::rfc3339(update.at_ms))
 }
 
 async fn drain(name: &AgentName, drained: bool, session: Session) -> Result<(), Failure> {

@@ -46,6 +46,7 @@ mod tokens;
 #[cfg(any(feature = "agent", feature = "controller"))]
 mod topics;
 mod values;
+mod version;
 
 use std::ffi::OsString;
 
@@ -64,7 +65,7 @@ a key of the YAML file; a flag wins over the variable, and that over the file.
 Exit codes: the remote command's own 0-255, 128+n after signal n. Ours:
   64 usage   69 unreachable   75 try again   77 refused (login, right, key)
   124 timed out   130 interrupted or cancelled   1 a log is not what the job
-  wrote. exec -l: 1 any failed, 3 any did not answer.
+  wrote. exec -l, agents update: 1 any failed, 3 any did not answer.
   agent run, controller run: 5 superseded by a newer one, 7 version too old.
   topics plan: 2 differences. topics apply: 1 some are left.";
 
@@ -89,7 +90,7 @@ enum Command {
     #[cfg(feature = "agent")]
     #[command(subcommand)]
     Agent(agent::AgentCommand),
-    /// List, add, drain, rotate, revoke and remove agents
+    /// List, add, drain, rotate, update, revoke and remove agents
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
     /// Let others ask the controller, within limits
@@ -131,7 +132,7 @@ enum Command {
     Completion(manual::CompletionArgs),
     Man(manual::ManArgs),
     /// Print the version
-    Version,
+    Version(version::VersionArgs),
 }
 
 /// Parses `arguments`, runs the command, and returns the exit code. What went wrong is told on stderr.
@@ -156,8 +157,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     {
         return crate::agent::wasm::run(rest, &Environment::read().variables());
     }
-    let result = match Cli::try_parse_from(arguments) {
-        Ok(cli) => start(cli.command, &Environment::read()),
+    let result = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => start(cli.command, &arguments, &Environment::read()),
         Err(e) => refuse(&e),
     };
     result.unwrap_or_else(|failure| {
@@ -171,16 +172,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     })
 }
 
-fn start(command: Command, environment: &Environment) -> Result<u8, Failure> {
+fn start(command: Command, arguments: &[OsString], environment: &Environment) -> Result<u8, Failure> {
+    // It may become another program, and begins and ends its runtime itself.
     #[cfg(feature = "agent")]
-    if let Command::Agent(agent::AgentCommand::Warden) = command {
-        return agent::warden();
+    if let Command::Agent(command) = command {
+        return agent::start(command, arguments, environment);
     }
+    #[cfg(not(feature = "agent"))]
+    let _ = arguments;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     match &command {
-        // What an agent does fits on one core; a second thread would only add a hop to each call.
-        #[cfg(feature = "agent")]
-        Command::Agent(_) => builder = tokio::runtime::Builder::new_current_thread(),
         #[cfg(feature = "controller")]
         Command::Controller(_) => drop(builder.worker_threads(controller_threads())),
         _ => (),
@@ -210,7 +211,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         #[cfg(feature = "controller")]
         Command::Controller(command) => controller::run(command, environment).await,
         #[cfg(feature = "agent")]
-        Command::Agent(command) => agent::run(command, environment).await,
+        Command::Agent(_) => unreachable!("it was begun before"),
         Command::Agents(command) => agents::run(command, environment).await,
         Command::Access(command) => access::run(command, environment).await,
         Command::Tokens(command) => tokens::run(command, environment).await,
@@ -236,10 +237,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Certs(command) => certs::run(command).await,
         Command::Completion(args) => manual::complete(&args, Cli::command()),
         Command::Man(args) => manual::man(&args, Cli::command()),
-        Command::Version => {
-            output::print(concat!("rk ", env!("CARGO_PKG_VERSION"), "\n"))?;
-            Ok(0)
-        }
+        Command::Version(args) => version::run(&args),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         forward::Forwards,
         policy::{Files, InvalidPattern, Policy},
         run_as::User,
-        wasm,
+        update, wasm,
     },
     id::AgentName,
     link::{Credential, JoinToken},
@@ -49,6 +49,19 @@ impl Settings {
         let name = name.or_else(agent::default_name);
         let name = name.ok_or_else(|| self.missing(&keys::NAME, "the host's name is no name of an agent"))?;
         Ok(Some((token, name)))
+    }
+
+    /// How the agent's program, whose file this is, is replaced.
+    pub fn updates(&self, program: std::path::PathBuf) -> Result<update::Settings, Error> {
+        // Where commands may do anything as the agent they may replace its program too.
+        let limited = self.switch(&keys::NO_EXEC)? || !self.list(&keys::ALLOW).is_empty();
+        let usual = match limited || self.parse::<String>(&keys::RUN_AS)?.is_some() {
+            true => update::Policy::Signed,
+            false => update::Policy::Any,
+        };
+        let policy = self.parse(&keys::UPDATES)?.unwrap_or(usual);
+        let keys = self.require_signed()?.is_some();
+        Ok(update::Settings { program, policy, keys, trial: self.environment().on_trial() })
     }
 
     /// The agent's settings.

@@ -1,27 +1,42 @@
 //! The process's environment, read once: the only place of the library that looks at it.
 
-use std::{collections::BTreeMap, ffi::OsStr, ffi::OsString, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::keys::Key;
+use crate::secret::Secret;
+
+/// Secrets by the number of their descriptor.
+type ReadUp = Arc<Mutex<BTreeMap<u32, Secret<String>>>>;
 
 /// What the environment held when the program started.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
     root: bool,
+    /// What was read from file descriptors where it cannot be read again.
+    read_up: ReadUp,
 }
 
 impl Environment {
     /// Reads the environment of this process.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn read() -> Self {
-        Self { variables: std::env::vars_os().collect(), root: nix::unistd::geteuid().is_root() }
+        Self {
+            variables: std::env::vars_os().collect(),
+            root: nix::unistd::geteuid().is_root(),
+            read_up: ReadUp::default(),
+        }
     }
 
     /// An environment that a test made up.
     pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { variables, root: false }
+        Self { variables, root: false, read_up: ReadUp::default() }
     }
 
     /// A variable that is set, not empty, and UTF-8.
@@ -37,6 +52,23 @@ impl Environment {
     /// The variable of a setting.
     pub fn setting(&self, key: &Key) -> Option<&str> {
         self.value(&key.variable())
+    }
+
+    /// A descriptor was read to its end.
+    pub(super) fn note_read_up(&self, number: u32, secret: &Secret<String>) {
+        self.read_up.lock().unwrap_or_else(PoisonError::into_inner).insert(number, secret.clone());
+    }
+
+    /// What was read from descriptors where it cannot be read again, with their numbers.
+    pub fn read_up(&self) -> Vec<(u32, Secret<String>)> {
+        let read_up = self.read_up.lock().unwrap_or_else(PoisonError::into_inner);
+        read_up.iter().map(|(number, secret)| (*number, secret.clone())).collect()
+    }
+
+    /// Whether this process is a new version of an agent on trial.
+    #[cfg(feature = "agent")]
+    pub fn on_trial(&self) -> bool {
+        self.value(crate::agent::update::TRIAL).is_some()
     }
 
     /// Whether colours are unwanted: <https://no-color.org>.

@@ -312,6 +312,11 @@ keys! {
     /// Whose code.
     REQUIRE_SIGNED = Key::new("Bundles", &[Controller, Agent], "require-signed", "FILE")
         .help("Take only bundles that one of the public keys in this PEM file has signed");
+    /// Other versions.
+    UPDATES = agent("updates", "POLICY").help(
+        "Programs that `rk agents update` may put in this one's place: any, signed or no [default: any, with limits or \
+         --run-as signed]",
+    );
     /// Bound on concurrent executions.
     MAX_EXECS = agent("max-execs", "N").help("Processes that may run at once [default: 256]");
     /// Jobs at once.

@@ -49,10 +49,16 @@ impl SecretSource {
     pub fn read(&self, environment: &Environment) -> Result<Secret<String>, SourceError> {
         let text = match self {
             Self::File(path) => read_file(path)?,
-            Self::Fd(n) => read_fd(*n).map_err(|e| SourceError {
-                refused: false,
-                message: format!("file descriptor {n}: {e}; open one, like {n}<FILE"),
-            })?,
+            Self::Fd(n) => {
+                let (text, again) = read_fd(*n).map_err(|e| SourceError {
+                    refused: false,
+                    message: format!("file descriptor {n}: {e}; open one, like {n}<FILE"),
+                })?;
+                if !again {
+                    environment.note_read_up(*n, &Secret::new(text.clone()));
+                }
+                text
+            }
             Self::Env(name) => environment.value(name).map(str::to_owned).ok_or_else(|| SourceError {
                 refused: false,
                 message: format!("the environment variable {name} is not set"),
@@ -119,11 +125,14 @@ fn read_file(path: &Path) -> Result<String, SourceError> {
         .map_err(|_| SourceError { refused: false, message: format!("{} is no text", path.display()) })
 }
 
-fn read_fd(n: u32) -> std::io::Result<String> {
+/// The text, and whether it can be read again.
+fn read_fd(n: u32) -> std::io::Result<(String, bool)> {
     let mut text = String::new();
     // Opening its name duplicates the descriptor without trusting a number from outside to be ours to close.
-    File::open(format!("/dev/fd/{n}"))?.take(LARGEST).read_to_string(&mut text)?;
-    Ok(text)
+    let file = File::open(format!("/dev/fd/{n}"))?;
+    let again = file.metadata()?.is_file();
+    file.take(LARGEST).read_to_string(&mut text)?;
+    Ok((text, again))
 }
 
 #[cfg(test)]

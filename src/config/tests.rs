@@ -82,3 +82,24 @@ fn a_config_file_that_is_named_and_missing_is_an_error() {
     let e = Settings::gather(Role::Client, flags, Environment::default()).expect_err("missing");
     assert_eq!(e.to_string(), "--config: there is no file /nonexistent/rk.yaml");
 }
+
+#[cfg(feature = "agent")]
+#[test]
+fn programs_must_be_signed_where_commands_are_limited_unless_somebody_says_otherwise() {
+    use crate::agent::update::Policy::{Any, No, Signed};
+    for (flags, policy) in [
+        (&[][..], Any),
+        (&[("allow", "git *")], Signed),
+        (&[("no-exec", "true")], Signed),
+        (&[("run-as", "nobody")], Signed),
+        (&[("allow", "git *"), ("updates", "any")], Any),
+        (&[("updates", "no")], No),
+    ] {
+        let found = settings(flags, Environment::default(), "").updates("/bin/rk".into()).expect("settings");
+        assert_eq!((found.policy, found.trial), (policy, false), "{flags:?}");
+    }
+    let odd = settings(&[("updates", "yes")], Environment::default(), "").updates("/bin/rk".into()).expect_err("odd");
+    assert!(odd.to_string().contains("any, signed and no"), "{odd}");
+    let trial = Environment::of([("RK_UPDATE_TRIAL", "1")]);
+    assert!(settings(&[], trial, "").updates("/bin/rk".into()).expect("settings").trial);
+}

@@ -12,12 +12,14 @@ use super::{
     event::Event,
     peer::{Endpoints, Peer},
     registry::{Change, Registry, SessionNumber},
+    update,
 };
 use crate::{
     api::{Agent, AgentState},
     id::AgentName,
     link::{Dismissal, Fingerprint, SecretHash},
     selector::Selector,
+    update::Update,
 };
 
 /// Agents and their sessions.
@@ -107,6 +109,9 @@ impl Directory {
         };
         tracing::info!(agent = %name, "online");
         let directory = Arc::downgrade(self);
+        if peer.profile().program.update.is_some_and(|update| !update.stage.is_end()) {
+            tokio::spawn(update::follow(directory.clone(), peer.clone()));
+        }
         tokio::spawn(async move {
             let reason = peer.closed().await;
             let Some(directory) = directory.upgrade() else { return };
@@ -114,6 +119,15 @@ impl Directory {
                 tracing::info!(agent = %name, %reason, "its session ended");
             }
         });
+    }
+
+    /// The agent behind `peer` says how the last change of its program stands.
+    pub fn updated(&self, peer: &Arc<dyn Peer>, update: &Update) {
+        let mut state = self.write();
+        let State { registry, sessions, .. } = &mut *state;
+        if let Some(live) = sessions.get(peer.name()).filter(|live| Arc::ptr_eq(&live.peer, peer)) {
+            registry.handle_update(peer.name(), live.number, update.clone());
+        }
     }
 
     /// A session has ended. False if the agent has a newer one.

@@ -43,6 +43,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod update;
 
 use std::{
     path::PathBuf,

@@ -227,7 +227,12 @@ impl Peer for FakeSession {
     }
 
     fn profile(&self) -> Profile {
-        Profile { version: "0.0.1".to_owned(), labels: [("os".to_owned(), "linux".to_owned())].into(), pid: 7 }
+        Profile {
+            version: "0.0.1".to_owned(),
+            labels: [("os".to_owned(), "linux".to_owned())].into(),
+            pid: 7,
+            ..Profile::default()
+        }
     }
 
     fn open(&self, lane: Lane) -> BoxFuture<'_, Result<(Sending, BoxReader), LinkError>> {

@@ -69,7 +69,8 @@ async fn enter(
 ) -> Result<(), String> {
     let connection = incoming.await.map_err(|e| e.to_string())?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|e| e.to_string())?;
-    let hello: Hello = frame::read(&mut recv).await.map_err(|e| e.to_string())?;
+    let words = frame::read_bytes(&mut recv, frame::MAX_MESSAGE).await.map_err(|e| e.to_string())?;
+    let hello = Hello::read(&words).map_err(|e| e.to_string())?;
     let secret = match judge(shared, &hello, name, lane) {
         Ok(secret) => secret,
         Err(refusal) => {

@@ -1,6 +1,6 @@
 //! The agent's side of the link.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
 use quinn::{Connection, VarInt};
 use rand::RngExt;
@@ -14,7 +14,11 @@ use super::{
     port::Port,
     stream::{RecvStream, SendStream, wrap},
 };
-use crate::{backoff::Backoff, frame, kafka::SharedCluster};
+use crate::{
+    backoff::Backoff,
+    frame::{self, FrameError},
+    kafka::SharedCluster,
+};
 
 /// Streams that wait to be accepted: more than an agent starts at once.
 const STREAMS: usize = 64;
@@ -27,7 +31,8 @@ pub struct Dialer {
 
 struct Shared {
     line: Arc<Line>,
-    profile: Profile,
+    /// What is said in the next connection.
+    profile: Mutex<Profile>,
 }
 
 impl Dialer {
@@ -45,7 +50,7 @@ impl Dialer {
         let caller = Caller::Agent(held.credential().name.clone());
         let line = Line::new(cluster, config, caller, held, starts);
         let control = line.open_control().await?;
-        Ok(Self { shared: Arc::new(Shared { line, profile }), control })
+        Ok(Self { shared: Arc::new(Shared { line, profile: Mutex::new(profile) }), control })
     }
 
     /// Dials, authenticates the controller by its pinned key, and shows the secret. Fails within `connect_timeout` if
@@ -63,6 +68,11 @@ impl Dialer {
             error = self.control.health.fatal() => Err(error.into()),
             error = line.turned_away() => Err(error),
         }
+    }
+
+    /// Connections that are dialled from now on say this.
+    pub fn describe(&self, profile: Profile) {
+        *self.shared.profile.lock().unwrap_or_else(PoisonError::into_inner) = profile;
     }
 
     /// Sends what is queued (bounded by 2 s) and stops.
@@ -93,7 +103,7 @@ impl Shared {
             lane,
             attempt,
             epoch: line.epoch.load(Ordering::Relaxed),
-            profile: self.profile.clone(),
+            profile: self.profile.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
         let (answer, orders) = line.exchange::<_, ToAgent>(&connection, &hello).await?;
         let name = credential.name.to_string();
@@ -197,6 +207,8 @@ async fn obey(
                 bulk.spawn(serve_bulk(shared.clone(), partition, streams.clone()));
             }
             Ok(other) => tracing::warn!(?other, "an order makes no sense here"),
+            // A newer controller's; it was read whole.
+            Err(FrameError::Malformed(_)) => tracing::warn!("an order is none that this version knows"),
             // The session's end is noticed by its connection.
             Err(_) => return std::future::pending().await,
         }

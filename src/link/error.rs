@@ -45,7 +45,7 @@ pub enum LinkError {
     #[error("superseded: another process runs as agent {0}, and the newest wins")]
     Superseded(String),
     /// The two programs have no protocol version in common. Trying again is useless.
-    #[error("no common protocol version: {0}; upgrade the older side")]
+    #[error("no common protocol version: {0}")]
     Version(String),
     /// The session ended: closed by the peer, or silent for longer than the idle timeout.
     #[error("the session ended: {0}")]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Lane, Profile};
 use crate::id::AgentName;
 
-/// Agent to controller, once.
+/// Agent to controller, once. Read by [`read`](Self::read), for what came later than the first version.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hello {
     /// Who I am.
@@ -21,6 +21,18 @@ pub struct Hello {
     pub epoch: u32,
     /// What I am.
     pub profile: Profile,
+}
+
+impl Hello {
+    /// Reads the frame's bytes. What an older agent does not say has its default, and what a newer one says behind what is known
+    /// here is passed over.
+    pub fn read(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let (mut hello, more) = postcard::take_from_bytes::<Self>(bytes)?;
+        if !more.is_empty() {
+            hello.profile.program = postcard::from_bytes(more)?;
+        }
+        Ok(hello)
+    }
 }
 
 /// Controller to agent: first one of `Welcome` and `Refused`, then orders.

@@ -12,7 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{Connection, ConnectionError};
+use quinn::{
+    Connection, ConnectionError,
+    crypto::rustls::{HandshakeData, QuicClientConfig},
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
@@ -151,8 +154,38 @@ impl Line {
 
     /// Connects one lane, and checks that the controller has an accepted key. What is returned is which.
     pub async fn dial(&self, port: &Port, lane: Lane) -> Result<(Connection, Fingerprint), LinkError> {
+        match self.dial_as(port, lane, tls::client).await {
+            Err(LinkError::Version(_)) => Err(self.older_side(port, lane).await),
+            dialled => dialled,
+        }
+    }
+
+    /// Who must be upgraded, of two that have no version of the protocol in common. The controller proves its key here too, so
+    /// nobody else can make an agent give up.
+    async fn older_side(&self, port: &Port, lane: Lane) -> LinkError {
+        let connection = match self.dial_as(port, lane, tls::asking).await {
+            Ok((connection, _)) => connection,
+            // Not even one of those that there may be.
+            Err(error) => return error,
+        };
+        let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+        let theirs = agreed.and_then(|data| tls::number(&data.protocol?));
+        connection.close(close::REFUSED, b"another version");
+        let ours = tls::PROTOCOLS.iter().filter_map(|protocol| tls::number(protocol.as_bytes()));
+        theirs.zip(ours.max()).and_then(|(theirs, ours)| differ(theirs, ours)).unwrap_or_else(|| {
+            // It was another one a moment ago: the next try shows.
+            LinkError::Ended("the controller was replaced by one of another version".to_owned())
+        })
+    }
+
+    async fn dial_as(
+        &self,
+        port: &Port,
+        lane: Lane,
+        crypto: fn(Vec<Fingerprint>, tls::Keys) -> Arc<QuicClientConfig>,
+    ) -> Result<(Connection, Fingerprint), LinkError> {
         let keys = tls::Keys { accepted: Arc::default(), refused: self.refused_key.clone() };
-        let crypto = tls::client(self.held.pins(), keys.clone());
+        let crypto = crypto(self.held.pins(), keys.clone());
         let client = transport::client(&self.config, lane, crypto);
         let connecting = port
             .endpoint
@@ -237,9 +270,11 @@ impl Line {
                 LinkError::Revoked(name())
             }
             ConnectionError::ConnectionClosed(closed) if u64::from(closed.error_code) == NO_PROTOCOL => {
-                LinkError::Version("the controller speaks none of this agent's".to_owned())
+                LinkError::Version("the controller speaks none of this agent's; upgrade the older side".to_owned())
             }
-            ConnectionError::VersionMismatch => LinkError::Version("QUIC versions differ".to_owned()),
+            ConnectionError::VersionMismatch => {
+                LinkError::Version("QUIC versions differ; upgrade the older side".to_owned())
+            }
             other => match *self.refused_key.lock().expect("no holder panics") {
                 Some(found) => self.another_controller(found),
                 None => LinkError::Ended(other.to_string()),
@@ -254,5 +289,28 @@ impl Line {
     /// A source of randomness of its own.
     pub fn rng(&self) -> StdRng {
         StdRng::from_seed(self.random.lock().expect("no holder panics").random())
+    }
+}
+
+/// Two versions that don't fit, and which side is the older.
+fn differ(theirs: u32, ours: u32) -> Option<LinkError> {
+    let older = match theirs.cmp(&ours) {
+        std::cmp::Ordering::Greater => "the agent",
+        std::cmp::Ordering::Less => "the controller",
+        std::cmp::Ordering::Equal => return None,
+    };
+    Some(LinkError::Version(format!("the controller speaks rk/{theirs}, this agent rk/{ours}; upgrade {older}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_of_two_sides_is_named() {
+        let text = |theirs, ours| differ(theirs, ours).map(|error| error.to_string()).unwrap_or_default();
+        assert!(text(2, 1).ends_with("the controller speaks rk/2, this agent rk/1; upgrade the agent"));
+        assert!(text(1, 3).ends_with("the controller speaks rk/1, this agent rk/3; upgrade the controller"));
+        assert_eq!(text(2, 2), "");
     }
 }

@@ -50,11 +50,12 @@ pub use gate::{Dropped, Roster, Secrets};
 pub use held::Held;
 pub use identity::{Fingerprint, Identity};
 pub use listener::Listener;
-pub use profile::Profile;
+pub use profile::{Profile, Program};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 pub use session::{Dismissal, Session};
 pub use stream::{RecvStream, SendStream};
+pub use tls::PROTOCOLS;
 pub use token::{InvalidToken, JoinToken, TokenId};
 
 use crate::{kafka::Prefix, layout::Layout, secret};
@@ -84,6 +85,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long an unused bulk lane stays open. Default 30 s.
     pub bulk_idle: Duration,
+    /// The versions of the protocol that a listener speaks, best first. Default [`PROTOCOLS`]; a simulation has others.
+    pub protocols: Vec<&'static str>,
     /// For simulations: all randomness of the link, other than that of keys, derives from it.
     pub seed: Option<u64>,
 }
@@ -110,6 +113,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(15 * 60),
             connect_timeout: Duration::from_secs(10),
             bulk_idle: Duration::from_secs(30),
+            protocols: PROTOCOLS.to_vec(),
             seed: None,
         }
     }

@@ -123,6 +123,14 @@ impl Session {
         of(&self.inner.control) + self.bulk().map_or(0, |bulk| of(&bulk.connection))
     }
 
+    /// Gives an order in these bytes, which may be none that this version knows.
+    #[cfg(test)]
+    pub(crate) async fn order_bytes(&self, bytes: &[u8]) {
+        tokio::io::AsyncWriteExt::write_all(&mut self.inner.orders.lock().await.stream, bytes)
+            .await
+            .expect("a session");
+    }
+
     /// Waits until the session has ended and says why.
     pub async fn closed(&self) -> LinkError {
         let error = self.inner.control.closed().await;

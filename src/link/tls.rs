@@ -22,13 +22,16 @@ use quinn::{
 use super::{Fingerprint, Identity};
 
 /// The protocols that this version speaks, best first. The two sides agree on one in the handshake or not at all.
-const PROTOCOLS: [&[u8]; 1] = [b"rk/1"];
+pub const PROTOCOLS: [&str; 1] = ["rk/1"];
+
+/// What a side is asked that has none of ours: which it has. More than there will be for long, and more cost only bytes.
+const ASKED: u32 = 32;
 
 /// The name in the handshake. Nobody looks at it: the key is what counts.
 pub const SERVER_NAME: &str = "controller";
 
 /// The controller's side.
-pub fn server(identity: &Identity) -> Arc<QuicServerConfig> {
+pub fn server(identity: &Identity, protocols: &[&str]) -> Arc<QuicServerConfig> {
     let provider = Arc::new(ring::default_provider());
     let key = PrivatePkcs8KeyDer::from(identity.pkcs8().to_vec());
     let key = provider.key_provider.load_private_key(key.into()).expect("an identity holds an Ed25519 key");
@@ -38,7 +41,7 @@ pub fn server(identity: &Identity) -> Arc<QuicServerConfig> {
         .expect("ring speaks TLS 1.3")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(certified))));
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config.alpn_protocols = wire(protocols);
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Arc::new(QuicServerConfig::try_from(config).expect("ring has the initial cipher suite"))
@@ -55,6 +58,24 @@ pub struct Keys {
 
 /// The agent's side, which accepts a controller with one of `pins` alone, and notes which it saw.
 pub fn client(pins: Vec<Fingerprint>, keys: Keys) -> Arc<QuicClientConfig> {
+    client_of(pins, keys, wire(&PROTOCOLS))
+}
+
+/// One that offers every version that there may be, to hear which the controller has.
+pub fn asking(pins: Vec<Fingerprint>, keys: Keys) -> Arc<QuicClientConfig> {
+    client_of(pins, keys, (1..=ASKED).map(|version| format!("rk/{version}").into_bytes()).collect())
+}
+
+/// The number of a version.
+pub fn number(protocol: &[u8]) -> Option<u32> {
+    std::str::from_utf8(protocol).ok()?.strip_prefix("rk/")?.parse().ok()
+}
+
+fn wire(protocols: &[&str]) -> Vec<Vec<u8>> {
+    protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect()
+}
+
+fn client_of(pins: Vec<Fingerprint>, keys: Keys, protocols: Vec<Vec<u8>>) -> Arc<QuicClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
@@ -63,7 +84,7 @@ pub fn client(pins: Vec<Fingerprint>, keys: Keys) -> Arc<QuicClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pin { pins, algorithms, keys }))
         .with_no_client_auth();
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config.alpn_protocols = protocols;
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Arc::new(QuicClientConfig::try_from(config).expect("ring has the initial cipher suite"))

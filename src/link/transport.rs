@@ -74,7 +74,7 @@ fn transport(config: &Config, lane: Lane, side: Side) -> Arc<TransportConfig> {
 
 /// Settings of a controller's connections.
 pub fn server(config: &Config, lane: Lane, identity: &Identity) -> ServerConfig {
-    let mut server = ServerConfig::with_crypto(tls::server(identity));
+    let mut server = ServerConfig::with_crypto(tls::server(identity, &config.protocols));
     server
         .transport_config(transport(config, lane, Side::Controller))
         .migration(false)

@@ -24,6 +24,11 @@ pub enum Call {
     /// The body is the fingerprint, as text, of the key that the controller will have next: the agent accepts both from now
     /// on. Answered when it is stored.
     PinNext,
+    /// The body is an [`Order`](super::update::Order) in postcard: change to another version of the program. Answered when the agent has
+    /// taken it, or says why not.
+    Update,
+    /// How the last change stands: answered with a body that is an `Option` of an [`Update`](crate::update::Update) in postcard.
+    UpdateState,
 }
 
 /// How a call went.

@@ -55,6 +55,8 @@ fn what_opens_a_stream_has_these_bytes() {
     same(&Open::Call(Call::Condition), &[0, 1]);
     same(&Open::Call(Call::TakeCredential), &[0, 2]);
     same(&Open::Call(Call::PinNext), &[0, 3]);
+    same(&Open::Call(Call::Update), &[0, 4]);
+    same(&Open::Call(Call::UpdateState), &[0, 5]);
     let start = Start {
         id: ExecId(5),
         argv: vec!["sh".to_owned(), "-c".to_owned()],

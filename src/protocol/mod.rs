@@ -11,6 +11,7 @@ pub mod exec;
 mod golden;
 pub mod jobs;
 pub mod service;
+pub mod update;
 
 use serde::{Deserialize, Serialize};
 

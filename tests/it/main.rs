@@ -37,5 +37,6 @@ mod support;
 mod survival;
 mod terminal;
 mod topics;
+mod update;
 #[cfg(feature = "wasm")]
 mod wasm;

@@ -72,6 +72,15 @@ pub(super) enum Failure {
     NoRoom(String),
 }
 
+impl Failure {
+    /// The reason.
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Refused(why) | Self::NoRoom(why) => why,
+        }
+    }
+}
+
 /// Bundles that are here, and stay as long as this does.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ready(Vec<(Name, Arc<Pin>)>);
@@ -140,6 +149,11 @@ impl Bundles {
         let here = Target::here();
         let sizes = tickets.iter().filter_map(|ticket| ticket.choose(&here).ok()).map(|(archive, _)| archive.size);
         sizes.fold(0, u64::saturating_add)
+    }
+
+    /// Whether these could be fetched, as far as that can be told at once.
+    pub fn check(&self, tickets: &[Ticket]) -> Result<(), Failure> {
+        tickets.iter().try_for_each(|ticket| self.look(ticket).map(drop))
     }
 
     fn look<'a>(&self, ticket: &'a Ticket) -> Result<Wanted<'a>, Failure> {
@@ -281,6 +295,11 @@ impl Ready {
         if let Some((_, pin)) = self.0.first() {
             environment.set("RK_BUNDLE", pin.root());
         }
+    }
+
+    /// The directory of the first.
+    pub fn root(&self) -> Option<&Path> {
+        self.0.first().map(|(_, pin)| pin.root())
     }
 
     /// The directory of the bundle in which `file` lies, if it does in one.

@@ -105,6 +105,8 @@ struct State {
     stream: Option<(u64, mpsc::UnboundedSender<Event>)>,
     streams: u64,
     draining: bool,
+    /// As draining, but for a while.
+    held: bool,
 }
 
 /// An attempt that has a directory.
@@ -164,10 +166,12 @@ impl Jobs {
 
     /// Takes no new jobs from now on, and says so.
     pub fn drain(&self) {
-        let mut state = self.0.lock();
-        if !std::mem::replace(&mut state.draining, true) {
-            state.say(Event::Draining(true));
-        }
+        self.0.lock().change(|state| state.draining = true);
+    }
+
+    /// Takes no new jobs, or takes them again, and says so.
+    pub fn hold(&self, held: bool) {
+        self.0.lock().change(|state| state.held = held);
     }
 
     /// Ends all that run, with their grace.
@@ -263,6 +267,21 @@ impl Shared {
 }
 
 impl State {
+    /// Whether no new jobs are taken.
+    fn is_closed(&self) -> bool {
+        self.draining || self.held
+    }
+
+    /// Changes whether new jobs are taken, and says what is new in that.
+    fn change(&mut self, change: impl FnOnce(&mut Self)) {
+        let before = self.is_closed();
+        change(self);
+        let now = self.is_closed();
+        if now != before {
+            self.say(Event::Draining(now));
+        }
+    }
+
     fn say(&mut self, event: Event) {
         if let Some((_, stream)) = &self.stream {
             // One that is gone says it in the next stream.

@@ -65,7 +65,7 @@ impl Jobs {
                 out.put(&Event::Report { job: *job, attempt: *attempt, report })?;
             }
         }
-        out.put(&Event::Ready { slots: self.0.settings.slots, draining: state.draining })?;
+        out.put(&Event::Ready { slots: self.0.settings.slots, draining: state.is_closed() })?;
         for ((job, attempt), entry) in &state.attempts {
             if entry.trouble.is_some() {
                 let trouble = entry.trouble.clone();
@@ -86,7 +86,7 @@ impl Jobs {
                         report.into_iter().for_each(|report| state.say(Event::Report { job, attempt, report }));
                         return;
                     }
-                    let refused = state.draining.then_some(Returned::Draining);
+                    let refused = state.is_closed().then_some(Returned::Draining);
                     if let Some(reason) = refused {
                         state.say(Event::Report { job, attempt, report: Report::Returned(reason) });
                     }

@@ -38,14 +38,14 @@ impl Roster for People {
     }
 }
 
-struct World {
+pub(super) struct World {
     cluster: SharedCluster,
     people: Arc<People>,
     identity: Arc<Identity>,
     data: tempfile::TempDir,
 }
 
-struct Agent {
+pub(super) struct Agent {
     stops: mpsc::Sender<()>,
     task: JoinHandle<Result<Exit, Error>>,
 }
@@ -58,7 +58,7 @@ struct Remote {
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let cluster = MemoryCluster::new();
         let prefix = Prefix::default();
         for topic in [prefix.up_control(), prefix.down_control(), prefix.up_bulk(), prefix.down_bulk()] {
@@ -72,7 +72,7 @@ impl World {
         }
     }
 
-    fn admit(&self, name: &str) -> Arc<Credential> {
+    pub fn admit(&self, name: &str) -> Arc<Credential> {
         let credential = Credential::generate(name.parse().expect("name"), self.identity.fingerprint());
         let entry = (credential.secret_hash(), false);
         self.people.0.lock().expect("lock").insert(credential.name.clone(), entry);
@@ -83,13 +83,17 @@ impl World {
         self.people.0.lock().expect("lock").get_mut(&credential.name).expect("admitted").1 = true;
     }
 
-    async fn listen(&self, epoch: u32) -> (Listener, mpsc::Receiver<Session>) {
-        let config = link::Config::default();
+    pub async fn listen(&self, epoch: u32) -> (Listener, mpsc::Receiver<Session>) {
+        self.listen_as(epoch, link::PROTOCOLS.to_vec()).await
+    }
+
+    pub async fn listen_as(&self, epoch: u32, protocols: Vec<&'static str>) -> (Listener, mpsc::Receiver<Session>) {
+        let config = link::Config { protocols, ..link::Config::default() };
         let listener = Listener::open(self.cluster.clone(), config, self.identity.clone(), epoch, self.people.clone());
         soon(listener).await.expect("a listener")
     }
 
-    fn start(&self, credential: &Arc<Credential>) -> Agent {
+    pub fn start(&self, credential: &Arc<Credential>) -> Agent {
         let config = Config {
             data: self.data.path().to_owned(),
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
@@ -107,7 +111,7 @@ impl Agent {
         self.stops.send(()).await.expect("it listens");
     }
 
-    async fn end(self) -> Result<Exit, Error> {
+    pub async fn end(self) -> Result<Exit, Error> {
         soon(self.task).await.expect("no panic")
     }
 }
@@ -148,7 +152,7 @@ async fn open(session: &Session, lane: Lane, open: &Open) -> (SendStream, RecvSt
     (send, recv)
 }
 
-async fn next(sessions: &mut mpsc::Receiver<Session>) -> Session {
+pub(super) async fn next(sessions: &mut mpsc::Receiver<Session>) -> Session {
     soon(sessions.recv()).await.expect("a session")
 }
 

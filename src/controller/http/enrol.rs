@@ -1,4 +1,4 @@
-//! Paths about how agents get in.
+//! Paths about how agents get in, and as which program.
 //!
 //! What changes something goes on also for a client that goes away: its answer may hold a secret that cannot be had again, and
 //! half a rotation helps nobody.
@@ -13,11 +13,11 @@ use axum::{
 };
 
 use super::{
-    access::can,
+    access::{Detail, can},
     routes::{Answer, agent_for, internal, invalid, json, read_json},
 };
 use crate::{
-    api::{ApiError, access::Verb},
+    api::{ApiError, access::Verb, agents::UpdateAgent},
     controller::{Handle, access::Caller},
 };
 
@@ -28,6 +28,7 @@ pub fn router() -> Router<Handle> {
         .route("/v1/tokens/{id}", can(Verb::Enrol, delete(revoke_token)))
         .route("/v1/agents/{name}/rotate", can(Verb::Enrol, post(rotate)))
         .route("/v1/agents/{name}/revoke", can(Verb::Enrol, post(revoke)))
+        .route("/v1/agents/{name}/update", can(Verb::Update, post(update)))
 }
 
 async fn list(State(handle): State<Handle>) -> Response {
@@ -63,4 +64,18 @@ async fn revoke(State(handle): State<Handle>, caller: Caller, Path(name): Path<S
     let name = agent_for(&handle, &caller, &name)?;
     let revoked = tokio::spawn(async move { handle.revoke_agent(&name).await }).await.map_err(internal)??;
     Ok(json(StatusCode::OK, &revoked))
+}
+
+async fn update(
+    State(handle): State<Handle>,
+    caller: Caller,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answer<Response> {
+    let (name, request) = (agent_for(&handle, &caller, &name)?, read_json::<UpdateAgent>(body).await?);
+    let detail = Detail(format!("{name} to {}", request.bundle));
+    let agent = tokio::spawn(async move { handle.update_agent(&name, request).await }).await.map_err(internal)??;
+    let mut response = json(StatusCode::OK, &agent);
+    response.extensions_mut().insert(detail);
+    Ok(response)
 }

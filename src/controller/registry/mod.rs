@@ -30,6 +30,7 @@ use crate::{
     layout::Layout,
     link::{EnrolRequest, Enrolment, Profile, SecretHash, TokenId},
     selector::{Labels, Selector},
+    update::Update,
 };
 
 pub use clock::{GAP, PartitionClock, QUIET};
@@ -179,6 +180,14 @@ impl Registry {
         true
     }
 
+    /// The agent says how the last change of its program stands. Without effect if it has a newer session.
+    pub fn handle_update(&mut self, name: &AgentName, session: SessionNumber, update: Update) {
+        let here = self.agents.get_mut(name).filter(|entry| entry.session() == Some(session));
+        if let Some(profile) = here.and_then(|entry| entry.profile.as_mut()) {
+            profile.program.update = Some(update);
+        }
+    }
+
     /// The session ended. Without effect if the agent has a newer one.
     pub fn handle_session_end(&mut self, now: Duration, name: &AgentName, session: SessionNumber) {
         let Some(state) = self.state(name) else { return };
@@ -309,6 +318,8 @@ impl Registry {
             given_labels: entry.given.clone(),
             layout: entry.layout,
             version: entry.profile.as_ref().map(|profile| profile.version.clone()),
+            digest: entry.profile.as_ref().and_then(|profile| profile.program.digest),
+            update: entry.profile.as_ref().and_then(|profile| profile.program.update.clone()),
             pid: entry.profile.as_ref().filter(|_| entry.session().is_some()).map(|profile| profile.pid),
             last_heard_ms: entry.heard_at.map(|at| millis(now.saturating_sub(at))),
             round_trip_us: None,

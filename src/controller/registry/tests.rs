@@ -23,6 +23,7 @@ fn profile(labels: &[(&str, &str)]) -> Profile {
         version: "1.2.3".to_owned(),
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         pid: 42,
+        ..Profile::default()
     }
 }
 

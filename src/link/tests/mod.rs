@@ -1,5 +1,6 @@
 //! Simulations: whole links on logs in memory, under paused time, from seeds.
 
+mod compat;
 mod crowd;
 mod enrol;
 mod faults;
