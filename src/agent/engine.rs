@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Config, Error, Exit,
+    Config, Error, Exit, artifacts,
     bundles::{self, Bundles},
     environment::Environment,
     executor::{Executor, Phase},
@@ -183,6 +183,7 @@ fn jobs(
         work,
         mark: dir.join("mark"),
         topic: config.link.prefix.logs(),
+        artifacts: artifacts::Settings { topic: config.link.prefix.artifacts(), limit: config.artifact_limit },
         // The second would be one too many.
         slots: if config.one_shot { config.slots.min(1) } else { config.slots },
         hooks: Hooks { dir: config.hooks.clone() },

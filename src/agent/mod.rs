@@ -5,6 +5,7 @@
 //! session. Nothing here reads the environment or opens Kafka: the caller hands both in.
 
 pub mod adopt;
+mod artifacts;
 pub mod attempt;
 mod bundles;
 mod calls;
@@ -114,6 +115,8 @@ pub struct Config {
     pub health: Health,
     /// The room for bundles in the data directory, in bytes; a larger one is refused. Default 10 GiB.
     pub bundle_cache: u64,
+    /// What the artifacts of one job may have together, in bytes; 0 takes none. Default 10 GiB.
+    pub artifact_limit: u64,
     /// Whose bundles are taken. Default anybody's whom the controller lets.
     pub require_signed: Option<Vec<PublicKey>>,
     /// How its program is replaced by another version. Default none: then it cannot be.
@@ -148,6 +151,7 @@ impl Default for Config {
             wasm: None,
             health: Health::default(),
             bundle_cache: 10 << 30,
+            artifact_limit: 10 << 30,
             require_signed: None,
             updates: None,
         }

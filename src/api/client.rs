@@ -4,6 +4,7 @@
 //! the execution.
 
 mod access;
+mod artifacts;
 mod bundles;
 mod enrol;
 mod exec;
@@ -45,6 +46,7 @@ use crate::{
     selector::Selector,
 };
 
+pub use artifacts::PackReceiver;
 pub use exec::{ExecReceiver, ExecSender};
 pub use follow::{Followed, LogFollower};
 pub use jobs::LogReceiver;

@@ -22,6 +22,8 @@ pub enum Code {
     Forbidden,
     /// The request is malformed. HTTP 400.
     Invalid,
+    /// It was there, and is not any more. HTTP 410.
+    Gone,
     /// The body is above the limit. HTTP 413.
     TooLarge,
     /// No such path, method or protocol. HTTP 404.
@@ -67,6 +69,7 @@ impl Code {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::Invalid => 400,
+            Self::Gone => 410,
             Self::TooLarge => 413,
             Self::NotFound | Self::UnknownAgent => 404,
             Self::AgentExists | Self::Exists => 409,
@@ -78,12 +81,13 @@ impl Code {
         }
     }
 
-    /// The exit code of a command that ends with it: 64 usage, 69 unreachable, 75 try again, 77 refused.
+    /// The exit code of a command that ends with it: 1 gone, 64 usage, 69 unreachable, 75 try again, 77 refused.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Invalid | Self::TooLarge | Self::NotFound | Self::UnknownAgent | Self::AgentExists | Self::Exists => {
                 64
             }
+            Self::Gone => 1,
             Self::Unauthorized | Self::Forbidden => 77,
             Self::Busy | Self::TooOften | Self::Superseded => 75,
             Self::AgentOffline | Self::NoAnswer | Self::AgentFailed | Self::KafkaUnreachable => 69,
@@ -104,6 +108,7 @@ impl Code {
             | Self::Forbidden
             | Self::Exists
             | Self::Invalid
+            | Self::Gone
             | Self::TooLarge
             | Self::NotFound
             | Self::UnknownAgent

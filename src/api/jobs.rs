@@ -79,6 +79,9 @@ pub struct SubmitJob {
     /// The bundles that it uses: each a name, `NAME@DIGEST`, a digest, or the beginning of one, as it is meant now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bundles: Vec<String>,
+    /// Which files of its work directory are kept when it has ended: patterns like `out/*.xml` or `out/**`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
 }
 
 /// A script, which the agent writes to a file.
@@ -166,6 +169,26 @@ pub struct JobInfo {
     pub stderr: Option<StreamInfo>,
     /// The process's id on the agent, while it runs.
     pub pid: Option<u32>,
+    /// What it left, if it was asked to leave something and that is known.
+    #[serde(default)]
+    pub artifacts: Option<ArtifactsInfo>,
+}
+
+/// What is known of a job's artifacts without their list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactsInfo {
+    /// How many files there are, or were.
+    pub files: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many were wanted and left out.
+    pub left_out: u32,
+    /// Why there are none.
+    pub missing: Option<String>,
+    /// When they were stored, or found missing, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// When they were forgotten, in milliseconds since 1970.
+    pub forgotten_ms: Option<u64>,
 }
 
 /// A finished stream.

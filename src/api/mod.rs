@@ -27,6 +27,9 @@
 //! | `POST /v1/jobs/{id}/retry` | [`AskedBy`](jobs::AskedBy) | the new [`JobInfo`](jobs::JobInfo) |
 //! | `POST /v1/jobs/{id}/deadline` | [`SetDeadline`](jobs::SetDeadline) | [`JobInfo`](jobs::JobInfo) |
 //! | `GET /v1/jobs/{id}/log?…` ([`LogQuery`](logs::LogQuery)) | – | [frames](logs) until [`Done`](logs::LogItem::Done) |
+//! | `GET /v1/jobs/{id}/artifacts?…` ([`ArtifactQuery`](artifacts::ArtifactQuery)) | – | [`ArtifactList`](artifacts::ArtifactList) |
+//! | `GET /v1/jobs/{id}/artifacts/{path}` | – | the file, its SHA-256 in the header `x-rk-sha256` |
+//! | `GET /v1/jobs/{id}/pack?…` ([`PackQuery`](artifacts::PackQuery)) | – | [frames](artifacts) until [`Done`](artifacts::PackItem::Done) |
 //! | `GET /v1/access` | – | [`AccessList`](access::AccessList) |
 //! | `POST /v1/access` | [`AddAccess`](access::AddAccess) | [`AddedAccess`](access::AddedAccess) |
 //! | `DELETE /v1/access/{name}` | – | [`Access`](access::Access) |
@@ -44,6 +47,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod artifacts;
 pub mod bundles;
 pub mod client;
 pub mod enrol;

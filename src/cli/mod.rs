@@ -8,6 +8,7 @@ mod access;
 #[cfg(feature = "agent")]
 mod agent;
 mod agents;
+mod artifacts;
 #[cfg(feature = "broker")]
 mod broker;
 mod bundle;
@@ -115,6 +116,9 @@ enum Command {
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
     Logs(logs::LogsArgs),
+    /// List and fetch the files that jobs left
+    #[command(subcommand)]
+    Artifacts(artifacts::ArtifactsCommand),
     Status(status::StatusArgs),
     JenkinsAgent(jenkins::JenkinsArgs),
     Migrate(migrate::MigrateArgs),
@@ -224,6 +228,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Run(args) => self::run::run(*args, environment).await,
         Command::Jobs(command) => jobs::run(command, environment).await,
         Command::Logs(args) => logs::run(args, environment).await,
+        Command::Artifacts(command) => artifacts::run(command, environment).await,
         Command::Status(args) => status::run(args, environment).await,
         Command::JenkinsAgent(args) => jenkins::run(args, environment).await,
         Command::Migrate(args) => migrate::run(&args),

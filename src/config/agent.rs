@@ -121,6 +121,7 @@ impl Settings {
             wait_for_jobs: self.switch(&keys::WAIT_FOR_JOBS)?,
             max_execs: max_execs.unwrap_or(default.max_execs),
             bundle_cache: self.convert(&keys::BUNDLE_CACHE, size::parse)?.unwrap_or(default.bundle_cache),
+            artifact_limit: self.convert(&keys::ARTIFACT_LIMIT, size::parse)?.unwrap_or(default.artifact_limit),
             require_signed: self.require_signed()?,
             ..Config::default()
         })

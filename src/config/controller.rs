@@ -22,6 +22,8 @@ impl Settings {
             deadline: self.duration(&keys::LOST_AFTER)?,
             keep: self.duration(&keys::KEEP_JOBS_FOR)?.unwrap_or(usual.keep),
             keep_jobs: self.number(&keys::KEEP_JOBS)?.unwrap_or(usual.keep_jobs),
+            artifacts_age: self.duration(&keys::ARTIFACTS_AGE)?.unwrap_or(usual.artifacts_age),
+            artifacts_keep: self.number(&keys::ARTIFACTS_KEEP)?.unwrap_or(usual.artifacts_keep),
             ..usual
         };
         let default = Config::default();

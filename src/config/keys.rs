@@ -237,6 +237,10 @@ keys! {
     BLOBS_RETENTION = Key::new(KAFKA, &[Controller, Topics, Doctor], "blobs-retention", "DURATION")
         .help("How long Kafka keeps pushed bundles, if we make the topic [default: 30 days]");
 
+    /// How long the files of jobs are kept.
+    ARTIFACTS_RETENTION = Key::new(KAFKA, &[Controller, Topics, Doctor], "artifacts-retention", "DURATION")
+        .help("How long Kafka keeps the artifacts of jobs, if we make the topic [default: 30 days]");
+
     /// Which topics carry what agents are sent.
     LAYOUT = Key::new(KAFKA, &[Controller, Agent], "layout", "NAME")
         .help("shared, or per-agent: a topic of its own down to each agent; a controller's is for new ones [default: shared]");
@@ -263,6 +267,12 @@ keys! {
     KEEP_JOBS_FOR = controller("keep-jobs-for", "DURATION").help("How long ended jobs are remembered [default: 30 days]");
     /// How many ended jobs are remembered.
     KEEP_JOBS = controller("keep-jobs", "N").help("How many ended jobs are remembered at most [default: 10000]");
+    /// How long the files of jobs are listed.
+    ARTIFACTS_AGE = controller("artifacts-age", "DURATION")
+        .help("How long the artifacts of a job are kept [default: 30 days]");
+    /// How many jobs' files are listed.
+    ARTIFACTS_KEEP = controller("artifacts-keep", "N")
+        .help("Of how many jobs of one name the artifacts are kept, the newest [default: 100]");
     /// How often one token is used.
     TOKEN_RATE = controller("token-rate", "N")
         .help("Requests a second with one token, but the controller's own; 10 times as many at once, 0 for no limit [default: 200]");
@@ -309,6 +319,9 @@ keys! {
         .help("About how many instructions a WebAssembly module may execute [default: without a limit]");
     /// Room for code.
     BUNDLE_CACHE = agent("bundle-cache", "SIZE").help("Room for bundles below DATA/bundles; 0 takes none [default: 10G]");
+    /// Room for files of jobs.
+    ARTIFACT_LIMIT = agent("artifact-limit", "SIZE")
+        .help("What the artifacts of one job may have together; 0 takes none [default: 10G]");
     /// Whose code.
     REQUIRE_SIGNED = Key::new("Bundles", &[Controller, Agent], "require-signed", "FILE")
         .help("Take only bundles that one of the public keys in this PEM file has signed");

@@ -11,6 +11,8 @@ impl Settings {
             prefix: link.prefix,
             partitions: i32::try_from(link.partitions).unwrap_or(i32::MAX),
             events: self.switch(&keys::EVENTS)?,
+            blobs_retention: self.duration(&keys::BLOBS_RETENTION)?,
+            artifacts_retention: self.duration(&keys::ARTIFACTS_RETENTION)?,
             ..Installation::default()
         })
     }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
+    artifacts::Lists,
     audit::Audit,
     bundles::{Catalogue, Uploads},
     call,
@@ -77,6 +78,8 @@ pub(super) struct Shared {
     pub(super) catalogue: Catalogue,
     /// Archives that become parts of some.
     pub(super) uploads: Uploads,
+    /// Lists of artifacts that were read.
+    pub(super) lists: Lists,
     /// Whose bundles are taken.
     pub(super) require_signed: Option<Vec<PublicKey>>,
     /// Requests with a wrong token.

@@ -9,6 +9,7 @@
 //! nothing by itself but files in its data directory: the cluster, the socket and the signals are the caller's.
 
 pub mod access;
+mod artifacts;
 mod attend;
 mod audit;
 pub mod bundles;
@@ -68,6 +69,7 @@ use crate::{
     protocol::{self, allowance::Budget},
     secret::Secret,
 };
+use artifacts::Lists;
 use audit::Audit;
 use bundles::{Catalogue, Uploads};
 use directory::Directory;
@@ -283,6 +285,7 @@ where
         certificates: config.certificates.clone(),
         catalogue,
         uploads: Uploads::new(config.link.partitions),
+        lists: Lists::new(),
         require_signed: config.require_signed.clone(),
         unauthorized: AtomicU64::new(0),
         limiter: Limiter::new(config.limits),
@@ -299,9 +302,11 @@ where
         let (jobs, cluster, topic) = (jobs.clone(), handle.shared().cluster.clone(), config.link.prefix.logs());
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
     };
+    let artifacts = (cluster.clone(), config.link.prefix.artifacts(), config.link.partitions);
+    let trimming = tokio::spawn(artifacts::keep_trimmed(jobs.clone(), artifacts.0, artifacts.1, artifacts.2));
     let time = tokio::spawn(async move { jobs.keep_time().await });
     let sweeping = tokio::spawn(handle.clone().sweep());
-    let mut tasks = vec![admission, attention, shortening, decisions, ends, time, next_key, sweeping];
+    let mut tasks = vec![admission, attention, shortening, decisions, ends, time, next_key, sweeping, trimming];
     tasks.extend(feed.map(|feed| tokio::spawn(feed::write(feed, cluster))));
     Ok(Controller { handle, tasks })
 }

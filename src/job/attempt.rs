@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{LogPlace, Loss, Outcome, StreamEnd};
+use super::{
+    artifacts::Left,
+    event::{LogPlace, Loss, Outcome, StreamEnd},
+};
 use crate::id::AgentName;
 
 /// One try to run a job.
@@ -18,6 +21,8 @@ pub struct Attempt {
     pub log: Option<LogPlace>,
     /// Its end, once there is one.
     pub end: Option<AttemptEnd>,
+    /// What became of its artifacts, once that is known.
+    pub left: Option<Left>,
 }
 
 /// A process that runs or ran.
@@ -56,6 +61,6 @@ pub enum AttemptEnd {
 
 impl Attempt {
     pub(super) fn new(agent: AgentName, assigned_ms: u64) -> Self {
-        Self { agent, assigned_ms, started: None, log: None, end: None }
+        Self { agent, assigned_ms, started: None, log: None, end: None, left: None }
     }
 }

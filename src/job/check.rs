@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::bundle::MAX_USED;
 
-use super::spec::{Cancel, Command, Spec, Stdin, Target, Workspace};
+use super::{
+    glob::Glob,
+    spec::{Cancel, Command, Spec, Stdin, Target, Workspace},
+};
 
 /// The bounds of a [`Spec`].
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +30,8 @@ pub struct Limits {
     pub selector: usize,
     /// The greatest priority.
     pub priority: u8,
+    /// Patterns of artifacts.
+    pub artifacts: usize,
     /// The most retries.
     pub retries: u8,
     /// The longest timeout.
@@ -50,6 +55,7 @@ pub const LIMITS: Limits = Limits {
     path: 4095,
     selector: 1024,
     priority: 9,
+    artifacts: 32,
     retries: 10,
     timeout: Duration::from_secs(366 * 86400),
     grace: Duration::from_secs(3600),
@@ -80,10 +86,24 @@ impl Spec {
             let problem = format!("are {}, at most {MAX_USED} are taken", self.bundles.len());
             return refuse("bundles", problem, "put several into one");
         }
+        self.check_artifacts()?;
         let weight = self.weight();
         if weight > LIMITS.spec {
             let cure = "have the job fetch its input, or `rk cp` it to the agent first";
             return refuse("the job", format!("has {weight} bytes in all, at most {} are taken", LIMITS.spec), cure);
+        }
+        Ok(())
+    }
+
+    fn check_artifacts(&self) -> Checked {
+        if self.artifacts.len() > LIMITS.artifacts {
+            let problem = format!("are {} patterns, at most {} are taken", self.artifacts.len(), LIMITS.artifacts);
+            return refuse("artifacts", problem, "let the job collect its files in one directory, and name that");
+        }
+        for text in &self.artifacts {
+            if let Err(error) = text.parse::<Glob>() {
+                return refuse("artifacts:", error.to_string(), "write what the job leaves there");
+            }
         }
         Ok(())
     }

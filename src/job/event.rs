@@ -12,7 +12,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Cancel, Hidden, JobId, Spec};
+use super::{Artifacts, Cancel, Hidden, JobId, Spec};
 use crate::{id::AgentName, versioned};
 
 const VERSION: u8 = 1;
@@ -122,6 +122,15 @@ pub enum Event {
         /// Where.
         place: LogPlace,
     },
+    /// What became of an attempt's artifacts. Comes before its end, and says nothing about the job's state.
+    Artifacts {
+        /// When.
+        at_ms: u64,
+        /// Which attempt.
+        attempt: u32,
+        /// What.
+        artifacts: Artifacts,
+    },
 }
 
 /// How a process ended.
@@ -226,7 +235,8 @@ impl Event {
             | Self::Lost { attempt, .. }
             | Self::Retried { attempt, .. }
             | Self::Returned { attempt, .. }
-            | Self::Logged { attempt, .. } => Some(*attempt),
+            | Self::Logged { attempt, .. }
+            | Self::Artifacts { attempt, .. } => Some(*attempt),
             Self::Submitted { .. } | Self::CancelRequested { .. } | Self::DeadlineSet { .. } => None,
         }
     }

@@ -15,7 +15,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, AttemptEnd, Cancel, Event, Hidden, JobId, LogPlace, Loss, Returned, Spec, Started, State};
+use super::{
+    Artifacts, Attempt, AttemptEnd, Cancel, Event, Hidden, JobId, Left, LogPlace, Loss, Returned, Spec, Started, State,
+};
 use crate::id::AgentName;
 
 /// A job, as its events made it. Its bytes are part of snapshots and follow the rule of [`Event`].
@@ -147,6 +149,7 @@ impl Job {
             Event::CancelRequested { at_ms, by, cancel } => self.cancel_requested(*at_ms, by, *cancel),
             Event::DeadlineSet { by, deadline, .. } => self.deadline_set(by, *deadline),
             Event::Logged { attempt, place } => self.logged(*attempt, *place),
+            Event::Artifacts { at_ms, attempt, artifacts } => self.note_left(*at_ms, *attempt, artifacts),
         }
     }
 
@@ -271,6 +274,21 @@ impl Job {
         Ok(Change::Noted)
     }
 
+    /// The first word counts, and of the latest attempt alone: nobody wants what one left that was given up.
+    fn note_left(&mut self, at_ms: u64, number: u32, artifacts: &Artifacts) -> Applied {
+        let latest = self.attempt;
+        if number == 0 || number > latest {
+            return Err(Refused::NoAttempt { attempt: number, latest });
+        }
+        match self.attempts.get_mut(&number) {
+            Some(attempt) if number == latest && attempt.left.is_none() => {
+                attempt.left = Some(Left { at_ms, artifacts: artifacts.clone(), forgotten_ms: None });
+                Ok(Change::Noted)
+            }
+            _ => Ok(Change::Nothing),
+        }
+    }
+
     /// The attempt, if the job is with an agent for it; none if that is over.
     fn current(&mut self, attempt: u32) -> Result<Option<&mut Attempt>, Refused> {
         let latest = self.attempt;
@@ -329,6 +347,19 @@ impl Job {
     /// The attempts that ran or may have run, by number.
     pub fn attempts(&self) -> &BTreeMap<u32, Attempt> {
         &self.attempts
+    }
+
+    /// What became of its artifacts, once that is known.
+    pub fn left(&self) -> Option<&Left> {
+        self.attempts.get(&self.attempt)?.left.as_ref()
+    }
+
+    /// Its artifacts are not kept any longer. True if there were any.
+    pub fn forget_artifacts(&mut self, at_ms: u64) -> bool {
+        let left = self.attempts.get_mut(&self.attempt).and_then(|attempt| attempt.left.as_mut());
+        let Some(left) = left.filter(|left| left.stored().is_some()) else { return false };
+        left.forgotten_ms = Some(at_ms);
+        true
     }
 
     /// The agent that has it now, and the attempt's number.

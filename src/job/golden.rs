@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    bundle::{Digest, Used},
+    bundle::{Archive, Digest, Place, Used},
     id::AgentName,
 };
 
@@ -43,6 +43,7 @@ fn full() -> Spec {
         log_format: LogFormat::Open,
         spool_limit: 1 << 20,
         bundles: vec![Used { digest: Digest([3; 32]), name: "t".parse().expect("name") }],
+        artifacts: vec!["out/**".to_owned()],
     }
 }
 
@@ -67,6 +68,7 @@ fn full_bytes() -> Vec<u8> {
         &[1],
         &[3; 32],
         b"\x01t",
+        b"\x01\x06out/**",
     ]
     .concat()
 }
@@ -75,7 +77,18 @@ fn least() -> Spec {
     Spec { spool_limit: 5, ..Spec::new("a", Target::Agent(agent()), ["x"]) }
 }
 
-const LEAST: &[u8] = b"\x00\x00\x01\x01x\x00\x00\x00\x02b7\x00\x05\x00\x00\x00\x00\x01a\x00\x1e\x0a\x00\x00\x05\x00";
+const LEAST: &[u8] =
+    b"\x00\x00\x01\x01x\x00\x00\x00\x02b7\x00\x05\x00\x00\x00\x00\x01a\x00\x1e\x0a\x00\x00\x05\x00\x00";
+
+fn stored() -> Stored {
+    let place = Place { topic: 300, partition: 1, first: 1, last: 300, key: Hidden::new([9; 32]) };
+    let manifest = Archive { sha256: Digest([8; 32]), size: 300 };
+    Stored { manifest, place, first: 1, files: 300, bytes: 7, left_out: 2 }
+}
+
+fn stored_bytes() -> Vec<u8> {
+    [&[8; 32][..], &[0xac, 2, 0xac, 2, 1, 2, 0xd8, 4], &[9; 32], &[2, 0xac, 2, 7, 2]].concat()
+}
 
 fn golden() -> Vec<(Event, Vec<u8>)> {
     let ended = |outcome| Event::Ended {
@@ -131,6 +144,14 @@ fn golden() -> Vec<(Event, Vec<u8>)> {
             vec![1, 8, 1, 2, b'o', b'p', 1, 60, 0],
         ),
         (Event::Logged { attempt: 2, place }, vec![1, 9, 2, 7, 2, 0xd8, 4]),
+        (
+            Event::Artifacts { at_ms: 1, attempt: 2, artifacts: Artifacts::Stored(stored()) },
+            [&[1, 10, 1, 2, 0][..], &stored_bytes()].concat(),
+        ),
+        (
+            Event::Artifacts { at_ms: 1, attempt: 2, artifacts: Artifacts::Missing { why: "no".to_owned() } },
+            vec![1, 10, 1, 2, 1, 2, b'n', b'o'],
+        ),
     ]
 }
 
@@ -157,6 +178,7 @@ fn jobs_have_the_bytes_that_they_always_had() {
         Event::Logged { attempt: 2, place },
         Event::DeadlineSet { at_ms: 6, by: "op".to_owned(), deadline: None },
         Event::CancelRequested { at_ms: 7, by: "op".to_owned(), cancel: None },
+        Event::Artifacts { at_ms: 8, attempt: 2, artifacts: Artifacts::Stored(stored()) },
         Event::Lost { at_ms: 8, attempt: 2, reason: Loss::NoTrace },
     ] {
         job.apply(&event).expect("true");
@@ -170,8 +192,11 @@ fn jobs_have_the_bytes_that_they_always_had() {
         &[0],
         // Lost, no trace; attempt 2; one was repeated.
         &[8, 2, 2, 1],
-        &[2, 1, 2, b'b', b'7', 2, 1, 3, 5, 6, 0, 1, 1, 4, 0],
+        &[2, 1, 2, b'b', b'7', 2, 1, 3, 5, 6, 0, 1, 1, 4, 0, 0],
         &[2, 2, b'b', b'7', 5, 0, 1, 7, 2, 0xd8, 4, 1, 1, 8, 2],
+        &[1, 8, 0],
+        &stored_bytes(),
+        &[0],
         &[1, 7, 2, b'o', b'p', 30, 10, 0],
         &[1, 2, b'o', b'p', 0],
         &[1, 8],

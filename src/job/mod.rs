@@ -12,24 +12,30 @@
 //! event changes nothing, and that the bytes of [`Event`] and [`Job`] stay readable for ever. It must not know
 //! where events are kept, who sends them, or what time it is.
 
+mod artifacts;
 mod attempt;
 mod check;
 mod event;
 mod fold;
+mod glob;
 #[cfg(test)]
 mod golden;
 mod id;
+pub mod manifest;
 mod secret;
 mod spec;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use artifacts::{Artifacts, Left, Stored};
 pub use attempt::{Attempt, AttemptEnd, Started};
 pub use check::{InvalidSpec, LIMITS, Limits, check_word};
 pub use event::{Event, LogPlace, Loss, Outcome, Returned, StreamEnd, UnknownEvent};
 pub use fold::{CancelRequest, Change, Deadline, Job, Refused};
+pub use glob::{Course, Glob, InvalidGlob};
 pub use id::{InvalidJobId, JobId, JobPrefix, LookupError, lookup};
+pub use manifest::Manifest;
 pub use secret::Hidden;
 pub use spec::{Cancel, Command, JobSecret, LogFormat, SecretRoute, Spec, Stdin, Target, Workspace};
 pub use state::State;

@@ -48,6 +48,8 @@ pub struct Spec {
     pub spool_limit: u64,
     /// The bundles that it uses.
     pub bundles: Vec<Used>,
+    /// Which files of its work directory are kept when it has ended: [patterns](super::Glob).
+    pub artifacts: Vec<String>,
 }
 
 /// What is run.
@@ -158,6 +160,7 @@ impl Spec {
             log_format: LogFormat::Sealed,
             spool_limit: Self::DEFAULT_SPOOL_LIMIT,
             bundles: Vec::new(),
+            artifacts: Vec::new(),
         }
     }
 
@@ -180,7 +183,8 @@ impl Spec {
         let words = [&self.name, &self.cwd, &self.concurrency].into_iter().flatten().map(String::len);
         let words = words.sum::<usize>() + self.submitter.len();
         let bundles: usize = self.bundles.iter().map(|used| 32 + used.name.as_str().len() + EACH).sum();
-        bundles + 8 * EACH + command + target + env + stdin + secrets.sum::<usize>() + words
+        let artifacts = texts(&self.artifacts);
+        artifacts + bundles + 8 * EACH + command + target + env + stdin + secrets.sum::<usize>() + words
     }
 
     /// Forgets what takes room: environment, stdin, secrets, and all of the command but its start.
@@ -199,6 +203,8 @@ impl Spec {
                 interpreter.clear();
             }
         }
+        self.artifacts.truncate(4);
+        self.artifacts.iter_mut().for_each(|pattern| *pattern = cut(pattern));
         self.env.clear();
         self.stdin = None;
         self.secrets.clear();

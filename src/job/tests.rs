@@ -60,6 +60,10 @@ fn logged(attempt: u32) -> Event {
     Event::Logged { attempt, place: LogPlace { partition: 1, first: 5, last: 6 } }
 }
 
+fn artifacts(attempt: u32) -> Event {
+    Event::Artifacts { at_ms: 7, attempt, artifacts: Artifacts::Missing { why: "it was cancelled".to_owned() } }
+}
+
 /// A job after these events, the first of which submits it.
 fn after(events: &[Event]) -> Job {
     let mut job = Job::open(&events[0]).expect("submitted");
@@ -124,7 +128,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
         ("lost", with(&[a, run, lost(2)])),
     ];
     #[rustfmt::skip]
-    let rows: [(&str, Event, &str); 36] = [
+    let rows: [(&str, Event, &str); 39] = [
         //                                                            Q  A  R  Ac Rc Ru ok F  S  C  T  L
         ("the same submission",          submitted(1, 1),            ".  .  .  .  .  .  .  .  .  .  .  ."),
         ("another submission",           submitted(1, 2),            "!  !  !  !  !  !  !  !  !  !  !  !"),
@@ -162,6 +166,9 @@ fn every_event_in_every_state_does_what_the_table_says() {
         ("logged",                       logged(2),                  ".  n  n  n  n  n  n  n  n  n  n  n"),
         ("old logged",                   logged(1),                  ".  .  .  .  .  n  .  .  .  .  .  ."),
         ("logged, never assigned",       logged(3),                  "!  !  !  !  !  !  !  !  !  !  !  !"),
+        ("artifacts",                    artifacts(2),               ".  n  n  n  n  n  n  n  n  n  n  n"),
+        ("old artifacts",                artifacts(1),               ".  .  .  .  .  .  .  .  .  .  .  ."),
+        ("artifacts, never assigned",    artifacts(3),               "!  !  !  !  !  !  !  !  !  !  !  !"),
         ("attempt 0 logged",             logged(0),                  "!  !  !  !  !  !  !  !  !  !  !  !"),
     ];
     for (row, event, expected) in rows {
@@ -347,6 +354,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (0..3u64).prop_map(cancel),
         1 => (0..3u64).prop_map(deadline),
         3 => attempt().prop_map(logged),
+        3 => attempt().prop_map(artifacts),
     ]
 }
 

@@ -53,6 +53,11 @@ impl Prefix {
         format!("{self}.blobs")
     }
 
+    /// The files that jobs leave.
+    pub fn artifacts(&self) -> String {
+        format!("{self}.artifacts")
+    }
+
     /// Packets to one agent of the per-agent layout, a partition for each lane.
     pub fn agent_down(&self, agent: &AgentName) -> String {
         format!("{self}.agent.{agent}.down")

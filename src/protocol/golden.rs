@@ -18,7 +18,7 @@ use crate::{
         sign::{PublicKey, Signature},
     },
     id::ExecId,
-    job::{self, Cancel, Hidden, JobId, LogPlace, Loss, Returned, Spec, StreamEnd},
+    job::{self, Cancel, Hidden, JobId, LogPlace, Loss, Returned, Spec, Stored, StreamEnd},
 };
 
 fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T, bytes: &[u8]) {
@@ -174,6 +174,12 @@ fn what_is_said_of_jobs_has_these_bytes() {
     same(&report(Report::Returned(Returned::NoRoom)), &bytes(&[4, 1]));
     let place = LogPlace { partition: 3, first: 1, last: 2 };
     same(&report(Report::Logged(place)), &bytes(&[5, 3, 2, 4]));
+    let place = Place { topic: 300, partition: 1, first: 1, last: 300, key: Hidden::new([9; 32]) };
+    let manifest = Archive { sha256: Digest([8; 32]), size: 300 };
+    let stored = Stored { manifest, place, first: 1, files: 300, bytes: 7, left_out: 2 };
+    let stored_bytes = [&[8; 32][..], &[0xac, 2, 0xac, 2, 1, 2, 0xd8, 4], &[9; 32], &[2, 0xac, 2, 7, 2]].concat();
+    same(&report(Report::Stored(stored)), &bytes(&[&[6][..], &stored_bytes].concat()));
+    same(&report(Report::NotStored("x".to_owned())), &bytes(&[7, 1, b'x']));
     same(&jobs::Event::Ready { slots: 2, draining: false }, &[1, 2, 0]);
     same(&jobs::Event::Draining(true), &[2, 1]);
     let trouble = jobs::Event::Trouble { job: id, attempt: 1, trouble: Some("x".to_owned()) };

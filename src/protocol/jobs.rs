@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bundle::Ticket,
-    job::{Cancel, Hidden, JobId, LogPlace, Loss, Outcome, Returned, Spec, StreamEnd},
+    job::{Cancel, Hidden, JobId, LogPlace, Loss, Outcome, Returned, Spec, Stored, StreamEnd},
 };
 
 /// What the stream is opened with.
@@ -146,4 +146,8 @@ pub enum Report {
     Returned(Returned),
     /// Output lies here. Said in between; no part of an inventory.
     Logged(LogPlace),
+    /// The attempt's artifacts are in the topic. Said before its end, and again in each inventory in front of that.
+    Stored(Stored),
+    /// Artifacts were wanted, and there are none: why, in words for people. The same.
+    NotStored(String),
 }

@@ -6,6 +6,7 @@
 mod access;
 mod agent_life;
 mod agents;
+mod artifacts;
 mod bundles;
 mod certs;
 mod chaos;

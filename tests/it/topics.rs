@@ -54,18 +54,18 @@ fn names(rig: &Rig) -> Vec<String> {
 fn what_is_missing_is_planned_made_and_then_no_longer_planned() {
     let rig = Rig::prepare("plan", 2);
     let planned = plan(&rig, &[], 2);
-    assert_eq!(planned.text().lines().filter(|line| line.starts_with("create   topic ")).count(), 7);
-    assert_eq!(planned.text().lines().count(), 7, "{}", planned.text());
+    assert_eq!(planned.text().lines().filter(|line| line.starts_with("create   topic ")).count(), 8);
+    assert_eq!(planned.text().lines().count(), 8, "{}", planned.text());
     assert!(planned.stderr.contains("of disk at most"), "{}", planned.stderr);
     let commands = plan(&rig, &["-o", "kafka-cli"], 2).text();
-    assert_eq!(commands.matches("--create --if-not-exists --topic ").count(), 7, "{commands}");
+    assert_eq!(commands.matches("--create --if-not-exists --topic ").count(), 8, "{commands}");
     let resources = plan(&rig, &["-o", "strimzi"], 2).text();
-    assert_eq!(resources.matches("kind: KafkaTopic\n").count(), 7, "{resources}");
+    assert_eq!(resources.matches("kind: KafkaTopic\n").count(), 8, "{resources}");
     let document: Value = serde_json::from_slice(&plan(&rig, &["-o", "json"], 2).stdout).unwrap();
-    assert_eq!(document["differences"].as_array().unwrap().len(), 7);
+    assert_eq!(document["differences"].as_array().unwrap().len(), 8);
 
     let applied = topics(&rig, ADMIN, &["apply"]).ok();
-    assert_eq!(applied.text().matches("created  topic ").count(), 7, "{}", applied.text());
+    assert_eq!(applied.text().matches("created  topic ").count(), 8, "{}", applied.text());
     assert_eq!(plan(&rig, &[], 0).text(), "");
     assert_eq!(topics(&rig, ADMIN, &["apply"]).ok().text(), "", "the second time there is nothing to do");
 }
@@ -99,9 +99,9 @@ fn another_number_of_partitions_is_told_and_not_changed() {
     topics(&rig, ADMIN, &["apply"]).ok();
     rig.partitions = 3;
     let planned = plan(&rig, &[], 2);
-    assert_eq!(planned.text().matches("has 2 partitions and 3 are wanted").count(), 6, "{}", planned.text());
+    assert_eq!(planned.text().matches("has 2 partitions and 3 are wanted").count(), 7, "{}", planned.text());
     let applied = topics(&rig, ADMIN, &["apply"]).code(1);
-    assert_eq!(applied.text().matches("by hand  topic ").count(), 6, "{}", applied.text());
+    assert_eq!(applied.text().matches("by hand  topic ").count(), 7, "{}", applied.text());
     let down = format!("{}.down.bulk", rig.prefix);
     let found = rig.block_on(async { admin(&rig).find_topics(&[&down]).await.unwrap() });
     assert_eq!(found[0].as_ref().unwrap().partitions, 2);
@@ -117,7 +117,7 @@ fn only_topics_of_our_making_are_deleted_and_only_when_told_so() {
     rig.block_on(async { admin(&rig).create_topics(&[&mine]).await.unwrap() })[0].as_ref().unwrap();
     wait::until("all topics are seen", PATIENCE, || {
         let names = names(&rig);
-        if names.len() == 10 { Ok(()) } else { Err(format!("{names:?}")) }
+        if names.len() == 11 { Ok(()) } else { Err(format!("{names:?}")) }
     });
     let planned = plan(&rig, &["--per-agent", "a"], 0);
     assert!(planned.stderr.contains("agent.b.down belongs to agent b"), "{}", planned.stderr);
@@ -128,7 +128,7 @@ fn only_topics_of_our_making_are_deleted_and_only_when_told_so() {
     assert!(unsaid.line().contains("--per-agent"), "{}", unsaid.stderr);
     let refused = topics(&rig, ADMIN, &["delete", "--orphans", "--per-agent", "a"]).code(64);
     assert_eq!(refused.text(), format!("delete   topic {}.agent.b.down\n", rig.prefix));
-    assert_eq!(names(&rig).len(), 10);
+    assert_eq!(names(&rig).len(), 11);
     topics(&rig, ADMIN, &["delete", "--orphans", "--yes", "--per-agent", "a"]).ok();
     let left = |expected: &[&str]| {
         wait::until("the topics are gone", PATIENCE, || {
@@ -136,7 +136,18 @@ fn only_topics_of_our_making_are_deleted_and_only_when_told_so() {
             if names == expected { Ok(()) } else { Err(format!("{names:?}")) }
         });
     };
-    left(&["agent.a.down", "blobs", "down.bulk", "down.control", "journal", "logs", "mine", "up.bulk", "up.control"]);
+    left(&[
+        "agent.a.down",
+        "artifacts",
+        "blobs",
+        "down.bulk",
+        "down.control",
+        "journal",
+        "logs",
+        "mine",
+        "up.bulk",
+        "up.control",
+    ]);
     topics(&rig, ADMIN, &["delete", "--yes"]).ok();
     left(&["mine"]);
     let nothing = topics(&rig, ADMIN, &["delete", "--yes"]).ok();
@@ -153,7 +164,7 @@ fn a_controller_that_may_only_plan_starts_when_somebody_else_has_made_the_topics
     };
     let refused = run(start(), &[]).code(77);
     assert!(refused.stderr.contains("down.control is missing and `topics-manage: plan-only`"), "{}", refused.stderr);
-    assert_eq!(refused.stderr.matches("kafka-topics.sh --bootstrap-server ").count(), 7, "{}", refused.stderr);
+    assert_eq!(refused.stderr.matches("kafka-topics.sh --bootstrap-server ").count(), 8, "{}", refused.stderr);
     assert_eq!(names(&rig), Vec::<String>::new());
     topics(&rig, ADMIN, &["apply"]).ok();
     let _controller = rig.process(start(), "controller.log");
@@ -174,7 +185,7 @@ fn the_planned_rights_are_enough_for_controller_and_agent() {
     let rig = Rig::prepare("enough", 1);
     let principals = ["--controller-as", "planned-controller", "--agents-as", "User:planned-agent"];
     let planned = plan(&rig, &principals, 2).text();
-    assert_eq!(planned.matches("no rule says that User:planned-agent may ").count(), 12, "{planned}");
+    assert_eq!(planned.matches("no rule says that User:planned-agent may ").count(), 14, "{planned}");
     topics(&rig, ADMIN, &[&["apply"], &principals[..]].concat()).ok();
     plan(&rig, &principals, 0);
 
@@ -224,7 +235,7 @@ fn an_agent_with_a_topic_of_its_own_reads_nothing_else() {
             let mut reader = cluster.reader(&agent("mine"), lane);
             assert!(reader.fetch(0, 1000, Duration::ZERO).await.unwrap().records.is_empty());
         }
-        for topic in [prefix.up_control(), prefix.up_bulk(), prefix.logs()] {
+        for topic in [prefix.up_control(), prefix.up_bulk(), prefix.logs(), prefix.artifacts()] {
             cluster.writer(&topic, 0).produce(vec![Record::new("mine", "x")]).await.unwrap();
         }
     });
@@ -250,11 +261,11 @@ fn who_has_no_rights_gets_the_commands_for_somebody_who_has() {
     let planned = topics(&rig, STRANGER, &[&["plan"], &args[..]].concat()).code(2);
     assert!(planned.text().contains("User:stranger needs Describe on the cluster"), "{}", planned.text());
     let commands = topics(&rig, STRANGER, &[&["plan", "-o", "kafka-cli"], &args[..]].concat()).code(2).text();
-    assert_eq!(commands.matches("kafka-topics.sh ").count(), 7, "{commands}");
-    assert_eq!(commands.matches("kafka-acls.sh ").count(), 7, "one for each principal and resource: {commands}");
+    assert_eq!(commands.matches("kafka-topics.sh ").count(), 8, "{commands}");
+    assert_eq!(commands.matches("kafka-acls.sh ").count(), 8, "one for each principal and resource: {commands}");
     let refused = topics(&rig, STRANGER, &[&["apply"], &args[..]].concat()).code(77);
-    assert!(refused.stderr.contains("User:stranger lacks the rights for 7 of it"), "{}", refused.stderr);
-    assert_eq!(refused.stderr.matches("--create --if-not-exists --topic ").count(), 7, "{}", refused.stderr);
+    assert!(refused.stderr.contains("User:stranger lacks the rights for 8 of it"), "{}", refused.stderr);
+    assert_eq!(refused.stderr.matches("--create --if-not-exists --topic ").count(), 8, "{}", refused.stderr);
     topics(&rig, ADMIN, &["apply"]).ok();
     let hidden = topics(&rig, STRANGER, &["delete", "--yes"]).ok();
     assert!(hidden.line().contains("nothing to delete"), "what one may not see is not there: {}", hidden.stderr);
@@ -295,7 +306,7 @@ fn the_printed_commands_do_the_same_with_kafkas_own_tools() {
     // One topic, one topic's settings, the controller's rule, and one for each topic of an agent.
     let commands = wait::until("all of it is planned", PATIENCE, || {
         let commands = plan(&rig, &[&args[..], &["-o", "kafka-cli"]].concat(), 2).text();
-        if commands.lines().count() == 1 + 1 + 1 + 6 { Ok(commands) } else { Err(commands) }
+        if commands.lines().count() == 1 + 1 + 1 + 7 { Ok(commands) } else { Err(commands) }
     });
     let script = rig.path("commands.sh");
     fs::write(&script, &commands).unwrap();

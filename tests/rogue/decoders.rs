@@ -18,6 +18,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use remoting_kafka::{
+    bundle::Digest,
     bytelog::{
         Attempt, Body, Format, JobKey, JobSecret, Kind, Meta, Point, Positions, Run, Stream,
         record::{Opener, Sealer},
@@ -25,7 +26,10 @@ use remoting_kafka::{
     controller::{event, scheduler},
     frame,
     id::{AgentName, ExecId},
-    job::{self, Hidden, JobId, Spec, Target},
+    job::{
+        self, Hidden, JobId, Manifest, Spec, Target,
+        manifest::{self, File},
+    },
     journal::{
         Head,
         record::{Codec, Kind as EntryKind, Record as Entry, StateKey, decode_body},
@@ -419,6 +423,34 @@ fn events_of_the_controller_decode_or_not() {
         if let Ok(event) = event::Event::decode(bytes) {
             decoded += 1;
             black_box(event);
+        }
+    });
+    assert!(decoded > 0, "what was not changed is decoded");
+}
+
+#[test]
+fn lists_of_artifacts_decode_or_not() {
+    let file = |number: usize, size: u64| File {
+        path: format!("out/{number:03}.xml"),
+        size,
+        sha256: Digest([7; 32]),
+        offset: 0,
+        mode: 0o644,
+        modified_ns: -5,
+    };
+    let golden: Vec<Vec<u8>> = [0, 1, 3, 40]
+        .map(|count| {
+            let mut files: Vec<File> = (0..count).map(|number| file(number, 5)).collect();
+            let order = manifest::lay_out(&mut files);
+            let pack = manifest::pack(order.iter().map(|at| (files[*at].sha256, files[*at].size)));
+            Manifest { files, pack, index: vec![1; count], last: 9, left_out: vec!["x: no".to_owned(); count] }.encode()
+        })
+        .into();
+    let mut decoded = 0u64;
+    hammer("lists of artifacts", &golden, |_, bytes, _| {
+        if let Ok(list) = Manifest::decode(bytes) {
+            decoded += 1;
+            black_box(list);
         }
     });
     assert!(decoded > 0, "what was not changed is decoded");

@@ -98,6 +98,7 @@ fn an_agents_login_of_the_per_agent_layout_is_refused_on_every_other_agents_topi
             agents_as: None,
             controller_as: Some("User:controller".to_owned()),
             blobs_retention: None,
+            artifacts_retention: None,
         },
         1,
     );
@@ -124,7 +125,7 @@ fn an_agents_login_of_the_per_agent_layout_is_refused_on_every_other_agents_topi
         try_all(&stage, user, &all, |topic| {
             if topic == down || topic == stage.prefix.blobs() {
                 &[Try::Describe, Try::Read]
-            } else if topic.contains(".up.") || topic == stage.prefix.logs() {
+            } else if topic.contains(".up.") || topic == stage.prefix.logs() || topic == stage.prefix.artifacts() {
                 &[Try::Describe, Try::Write]
             } else {
                 &[]

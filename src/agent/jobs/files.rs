@@ -11,8 +11,9 @@ use crate::{
     },
     bundle::Digest,
     bytelog::Acked,
-    job::{Hidden, LogFormat, Outcome, Workspace},
+    job::{Cancel, Hidden, LogFormat, Outcome, Workspace},
     private_file::PrivateFileError,
+    protocol::jobs::Report,
 };
 
 /// What must be known of an attempt by the next agent. Written before anything starts.
@@ -102,9 +103,41 @@ impl Files<'_> {
         }
     }
 
-    /// True once: what follows an attempt's end is done by one agent only.
-    pub fn begin_after(&self) -> bool {
-        std::fs::OpenOptions::new().write(true).create_new(true).open(self.path("after")).is_ok()
+    /// True once for each `step` of what follows an attempt's end: one agent alone does it.
+    pub fn begin(&self, step: &str) -> bool {
+        std::fs::OpenOptions::new().write(true).create_new(true).open(self.path(step)).is_ok()
+    }
+
+    /// Which files of the work directory are kept; none unless somebody wants some.
+    pub fn wanted(&self) -> Result<Vec<String>, RecordError> {
+        Ok(record::read(&self.path("wanted"))?.unwrap_or_default())
+    }
+
+    /// Says which files of the work directory are kept.
+    pub fn put_wanted(&self, patterns: &Vec<String>) -> Result<(), PrivateFileError> {
+        if patterns.is_empty() { Ok(()) } else { record::write(&self.path("wanted"), patterns) }
+    }
+
+    /// What became of them, once that is known.
+    pub fn left(&self) -> Result<Option<Report>, RecordError> {
+        record::read(&self.path("left"))
+    }
+
+    /// Says what became of them.
+    pub fn put_left(&self, report: &Report) -> Result<(), PrivateFileError> {
+        record::write(&self.path("left"), report)
+    }
+
+    /// By which order the process is ended, if it was told to.
+    pub fn cancelled(&self) -> Option<Cancel> {
+        record::read(&self.path("cancelled")).ok().flatten()
+    }
+
+    /// Notes by which order the process is ended. That it can't be written costs no more than the note.
+    pub fn note_cancelled(&self, cancel: &Cancel) {
+        if let Err(error) = record::write(&self.path("cancelled"), cancel) {
+            tracing::debug!("{error}");
+        }
     }
 
     /// A file of this name.

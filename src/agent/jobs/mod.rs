@@ -10,6 +10,7 @@
 //! looks at the directories, and goes on where the one before was killed. The tasks outlive sessions; a report that a lost
 //! session swallowed is said again in the next one.
 
+mod after;
 mod ending;
 mod files;
 mod given;
@@ -35,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     adopt::{self, Decision},
+    artifacts,
     attempt::{Attempt, AttemptId},
     bundles::{Bundles, Pin},
     environment::Environment,
@@ -70,6 +72,8 @@ pub(super) struct Settings {
     pub slots: u32,
     /// What starts shims.
     pub launcher: Launcher,
+    /// How artifacts are stored.
+    pub artifacts: artifacts::Settings,
     /// What fetches bundles.
     pub bundles: Bundles,
     /// What every process gets.
@@ -113,6 +117,8 @@ struct State {
 struct Entry {
     /// How it stands. What it was told to release says nothing more.
     report: Option<Report>,
+    /// What became of its artifacts; said before its end.
+    left: Option<Report>,
     trouble: Option<String>,
     orders: mpsc::UnboundedSender<Told>,
 }
@@ -221,7 +227,7 @@ impl Jobs {
 
     fn begin(&self, key: Key, begin: Begin) {
         let (orders, told) = mpsc::unbounded_channel();
-        let entry = Entry { report: Some(Report::Claimed), trouble: None, orders };
+        let entry = Entry { report: Some(Report::Claimed), left: None, trouble: None, orders };
         self.0.lock().attempts.insert(key, entry);
         self.0.kept.send_modify(|kept| *kept += 1);
         let shared = self.0.clone();
@@ -241,6 +247,14 @@ impl Shared {
         if !matches!(report, Report::Logged(_)) && entry.report.is_some() {
             entry.report = Some(report.clone());
         }
+        state.say(Event::Report { job: key.0, attempt: key.1, report });
+    }
+
+    /// This became of the attempt's artifacts.
+    fn left(&self, key: Key, report: Report) {
+        let mut state = self.lock();
+        let Some(entry) = state.attempts.get_mut(&key) else { return };
+        entry.left = entry.report.is_some().then(|| report.clone());
         state.say(Event::Report { job: key.0, attempt: key.1, report });
     }
 

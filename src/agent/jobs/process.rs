@@ -162,6 +162,7 @@ impl Process<'_> {
                             Some(_) => {}
                             None => self.on_cancel = Some(self.begin_hook()),
                         }
+                        self.this.files().note_cancelled(&cancel);
                         let Cancel { signal, grace } = cancel;
                         let _ = shim.order(Order::Cancel { signal, grace }).await;
                     }

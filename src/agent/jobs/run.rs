@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     Begin, Key, Shared, Told,
+    after::Course,
     ending::{self, Ending},
     files::{Files, Ticket, Verdict},
     given::{self, Given},
@@ -29,7 +30,7 @@ use crate::{
     bundle,
     bytelog::blob::Progress,
     clock,
-    job::{Outcome, Returned, Spec, Workspace},
+    job::{Outcome, Returned, Spec},
     protocol::jobs::{LogTicket, Report},
 };
 
@@ -82,16 +83,16 @@ pub struct This<'a> {
 }
 
 impl This<'_> {
-    fn files(&self) -> Files<'_> {
+    pub fn files(&self) -> Files<'_> {
         Files(&self.attempt)
     }
 
-    fn workspace(&self) -> PathBuf {
+    pub fn workspace(&self) -> PathBuf {
         self.shared.settings.work.join(id(self.key).to_string())
     }
 
     /// Where what another user is given lies.
-    fn private(&self) -> PathBuf {
+    pub fn private(&self) -> PathBuf {
         self.shared.settings.work.join(format!("{}.private", id(self.key)))
     }
 
@@ -133,7 +134,8 @@ impl This<'_> {
             bundles: Bundles::kept_as(tickets),
         };
         let workspace = self.workspace();
-        let ready = self.files().put_ticket(&ticket).map_err(|error| error.to_string());
+        let put = self.files().put_wanted(&spec.artifacts).and_then(|()| self.files().put_ticket(&ticket));
+        let ready = put.map_err(|error| error.to_string());
         let user = settings.run_as.as_ref();
         let ready =
             ready.and_then(|()| workspace::make(&workspace, user).map_err(|e| format!("{}: {e}", workspace.display())));
@@ -244,38 +246,6 @@ impl This<'_> {
         })
     }
 
-    /// What follows the process's end, once.
-    async fn after(&self, ticket: &Ticket) {
-        if !self.files().begin_after() {
-            // An agent that died meanwhile may have left a part of it.
-            let dir = self.workspace();
-            given::forget(&self.files(), &self.private());
-            if ticket.workspace == Workspace::Remove && dir.exists() {
-                tokio::task::spawn_blocking(move || workspace::leave(&dir, Workspace::Remove));
-            }
-            return;
-        }
-        // It is noted, and changes nothing.
-        let _ = self.hook("post-job", ticket).await;
-        given::forget(&self.files(), &self.private());
-        let (dir, policy) = (self.workspace(), ticket.workspace);
-        if !dir.exists() {
-            return;
-        }
-        let left = tokio::task::spawn_blocking({
-            let dir = dir.clone();
-            move || workspace::leave(&dir, policy)
-        });
-        // To remove it takes as long as its files do; nobody waits for that.
-        if let Workspace::Keep { quota } = policy {
-            let note = match left.await {
-                Ok(true) => format!("work directory kept: {}\n", dir.display()),
-                _ => format!("work directory removed: it has more than the {quota} bytes that it may have\n"),
-            };
-            self.files().note(note.as_bytes());
-        }
-    }
-
     /// Goes on where an earlier agent was. What may have run is never given back because a file can't be read: that is tried
     /// again, and told as what stands in its way.
     async fn resume(&self, seen: Option<io::Result<Decision>>) -> Stage {
@@ -372,7 +342,8 @@ impl This<'_> {
                     process.run(started, &mut told, &mut released).await
                 }
             };
-            self.after(ticket).await;
+            let course = Course { stalled: stalled_out.clone(), acked: acked_out.clone() };
+            self.after(ticket, &ending, course, &mut told, &mut released).await;
             news.send_modify(|news| news.ended = Some(ending.streams));
             self.shared.report(self.key, ending.report);
             let mut stalled = stalled_out.clone();
@@ -390,7 +361,7 @@ impl This<'_> {
     }
 
     /// What was shipped of an ended attempt's output takes no room any more.
-    fn cut(&self, acked: spool::Offsets) {
+    pub fn cut(&self, acked: spool::Offsets) {
         if let Err(error) = spool::cut(&self.attempt.spool(), &acked) {
             tracing::warn!("{error}");
         }

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, fs};
 use super::*;
 use crate::{
     agent::{
+        artifacts,
         environment::Environment,
         jobs::{Hooks, Jobs, Settings},
         policy::Policy,
@@ -34,6 +35,7 @@ fn settings(dir: &std::path::Path) -> Settings {
         work: dir.join("work"),
         mark: dir.join("mark"),
         topic: Prefix::default().logs(),
+        artifacts: artifacts::Settings { topic: Prefix::default().artifacts(), limit: 1 << 20 },
         slots: 1,
         launcher: Launcher::ourselves(),
         bundles: Bundles::new(bundles, std::sync::Arc::new(MemoryCluster::new())).expect("cache"),

@@ -61,7 +61,7 @@ impl Jobs {
         // The one before, whose orders were all obeyed, as obeying does not wait, sees its channel's end.
         state.stream = Some((number, sender));
         for ((job, attempt), entry) in &state.attempts {
-            if let Some(report) = entry.report.clone() {
+            for report in entry.left.clone().into_iter().chain(entry.report.clone()) {
                 out.put(&Event::Report { job: *job, attempt: *attempt, report })?;
             }
         }
@@ -82,8 +82,9 @@ impl Jobs {
                 let refused = {
                     let mut state = self.0.lock();
                     if let Some(entry) = state.attempts.get(&key) {
-                        let report = entry.report.clone();
-                        report.into_iter().for_each(|report| state.say(Event::Report { job, attempt, report }));
+                        let reports = entry.left.clone().into_iter().chain(entry.report.clone());
+                        let reports: Vec<Report> = reports.collect();
+                        reports.into_iter().for_each(|report| state.say(Event::Report { job, attempt, report }));
                         return;
                     }
                     let refused = state.is_closed().then_some(Returned::Draining);
@@ -99,7 +100,7 @@ impl Jobs {
             Order::Cancel { job, attempt, cancel } => self.tell((job, attempt), Told::Cancel(cancel)),
             Order::Release { job, attempt } => {
                 if let Some(entry) = self.0.lock().attempts.get_mut(&(job, attempt)) {
-                    entry.report = None;
+                    (entry.report, entry.left) = (None, None);
                 }
                 self.tell((job, attempt), Told::Release);
             }

@@ -83,7 +83,7 @@ impl Client {
         Ok(LogReceiver { client: self.clone(), body: response.into_body(), buffer: BytesMut::new(), done: false })
     }
 
-    fn query(&self, query: &impl Serialize) -> Result<String, ClientError> {
+    pub(super) fn query(&self, query: &impl Serialize) -> Result<String, ClientError> {
         let value = serde_json::to_value(query).map_err(|e| self.protocol(e))?;
         let mut out = String::new();
         for (key, value) in value.as_object().into_iter().flatten() {

@@ -6,6 +6,10 @@
 //! let place = upload.finish().await?;                          // written, and read back
 //!
 //! fetch(&cluster, &topic, &archive, &place, &mut sink, &progress).await?;
+//!
+//! let appender = Appender::new(&cluster, &topic, partition, archive, &key);   // for who has no right to read
+//! appender.append(offset, &pieces, &stalled).await?;
+//! fetch_range(&cluster, &topic, &archive, &place, 5..9, &mut sink, &progress).await?;
 //! ```
 //!
 //! Promises: a reader gets every byte of the blob once, or an error that says why it cannot, whatever else is in the topic; it
@@ -13,7 +17,9 @@
 //! the place, so that what another writer puts there is passed over; what the whole is worth its SHA-256 tells, which is for the
 //! caller to compare.
 
+mod append;
 mod chunk;
+mod range;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -21,7 +27,9 @@ mod write;
 
 use std::io;
 
+pub use append::{Appender, BATCH};
 pub use chunk::CHUNK;
+pub use range::fetch_range;
 pub use read::{Counts, Nowhere, Progress, Sink, fetch, is_there};
 pub use write::Upload;
 

@@ -20,13 +20,13 @@ use crate::{
 };
 
 /// One fetch's worth of records: four chunks.
-const FETCH_BYTES: usize = 1 << 20;
+pub(super) const FETCH_BYTES: usize = 1 << 20;
 /// Everything that is asked for is there.
-const WAIT: Duration = Duration::from_millis(500);
+pub(super) const WAIT: Duration = Duration::from_millis(500);
 /// A fetch ends within its wait and 10 s by contract; this is the belt to those braces.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 /// So many fetches in a row that bring nothing say that the log ends there. A broker that holds us back brings nothing either.
-const IDLE: u32 = 6;
+pub(super) const IDLE: u32 = 6;
 
 /// Takes a blob's bytes.
 pub trait Sink: Send {
@@ -70,7 +70,7 @@ pub async fn fetch(
     sink: &mut impl Sink,
     progress: &watch::Sender<Progress>,
 ) -> Result<Counts, Error> {
-    let mut pauses = Pauses { backoff: Backoff::kafka(), progress };
+    let mut pauses = Pauses::new(progress);
     let gone = |why| Error::Gone { topic: topic.to_owned(), why };
     while let Err(error) = look(cluster, topic, place).await? {
         pauses.wait(error).await;
@@ -143,7 +143,11 @@ pub async fn is_there(cluster: &SharedCluster, topic: &str, place: &Place) -> Re
 }
 
 /// Whether the topic is still the one. The inner error may pass.
-async fn look(cluster: &SharedCluster, topic: &str, place: &Place) -> Result<Result<(), kafka::Error>, Error> {
+pub(super) async fn look(
+    cluster: &SharedCluster,
+    topic: &str,
+    place: &Place,
+) -> Result<Result<(), kafka::Error>, Error> {
     let gone = |why| Err(Error::Gone { topic: topic.to_owned(), why });
     match cluster.describe(topic).await {
         Ok(found) if found.id != place.topic && found.id != 0 && place.topic != 0 => {
@@ -156,25 +160,29 @@ async fn look(cluster: &SharedCluster, topic: &str, place: &Place) -> Result<Res
     }
 }
 
-struct Pauses<'a> {
+pub(super) struct Pauses<'a> {
     backoff: Backoff,
     progress: &'a watch::Sender<Progress>,
 }
 
-impl Pauses<'_> {
-    async fn wait(&mut self, error: kafka::Error) {
+impl<'a> Pauses<'a> {
+    pub(super) fn new(progress: &'a watch::Sender<Progress>) -> Self {
+        Self { backoff: Backoff::kafka(), progress }
+    }
+
+    pub(super) async fn wait(&mut self, error: kafka::Error) {
         tracing::debug!(%error, "a blob can't be read, trying again");
         self.progress.send_modify(|progress| progress.stalled = Some(error));
         sleep(self.backoff.next(u64::from_ne_bytes(secret::random()))).await;
     }
 
-    fn over(&mut self) {
+    pub(super) fn over(&mut self) {
         self.backoff.reset();
         self.progress.send_if_modified(|progress| progress.stalled.take().is_some());
     }
 }
 
-fn hung(topic: &str) -> kafka::Error {
+pub(super) fn hung(topic: &str) -> kafka::Error {
     let code = format!("nothing within {} s", LIMIT.as_secs());
     kafka::Error::Transient { broker: topic.to_owned(), request: "Fetch", code }
 }

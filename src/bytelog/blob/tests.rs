@@ -178,3 +178,93 @@ fn what_was_deleted_or_lost_is_said_with_the_cure() {
         }
     });
 }
+
+/// Appends chunks of `bytes`, some of them again as a writer leaves them that was killed and went on, with rubbish between. Returns
+/// where they lie.
+async fn append(memory: &MemoryCluster, way: &SharedCluster, bytes: &[u8], rng: &mut Rng) -> Place {
+    let appender = Appender::new(way, TOPIC, 1, archive(bytes), &[9; 32]);
+    let stalled = watch::Sender::default();
+    let chunks: Vec<Vec<u8>> = bytes.chunks(CHUNK).map(<[u8]>::to_vec).collect();
+    let (mut at, mut first, mut last) = (0, i64::MAX, -1);
+    while at < chunks.len() {
+        if rng.below(3) == 0 {
+            memory.append(TOPIC, 1, vec![rubbish(rng, bytes)]).expect("appended");
+        }
+        let some = &chunks[at..chunks.len().min(at + BATCH)];
+        let offsets = appender.append((at * CHUNK) as u64, some, &stalled).await.expect("appended");
+        first = first.min(offsets[0]);
+        last = *offsets.last().expect("some");
+        // What was on its way when it was killed may land behind what its successor sends first.
+        at = if rng.below(4) == 0 { at + 1 } else { at + some.len() };
+    }
+    Place { topic: 1, partition: 1, first, last, key: crate::job::Hidden::new([9; 32]) }
+}
+
+/// Takes bytes that must come in their order.
+struct InOrder(u64, Vec<u8>);
+
+impl Sink for InOrder {
+    async fn put(&mut self, offset: u64, bytes: Bytes) -> io::Result<()> {
+        assert_eq!(offset, self.0 + self.1.len() as u64);
+        self.1.extend_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_part_of_a_blob_comes_in_its_order_whatever_lies_between(
+        seed in any::<u64>(),
+        length in 1usize..8 * CHUNK,
+        part in (0usize..8 * CHUNK, 0usize..8 * CHUNK),
+    ) {
+        faulty::run("range", seed, async |seed| {
+            let mut rng = Rng(seed);
+            let (memory, bytes) = (cluster(), noise(length, seed));
+            let faults = Faults {
+                delay: Duration::from_millis(50),
+                late: Duration::from_secs(5),
+                error: 15,
+                lands: 50,
+                twice: 20,
+                few: 30,
+                ..Faults::default()
+            };
+            let way = FaultyCluster::new(&memory, faults, seed).shared();
+            let place = append(&memory, &way, &bytes, &mut rng).await;
+            let (from, to) = (part.0.min(part.1).min(length), part.0.max(part.1).min(length));
+            let mut sink = InOrder(from as u64, Vec::new());
+            let progress = watch::Sender::default();
+            let range = from as u64..to as u64;
+            fetch_range(&way, TOPIC, &archive(&bytes), &place, range, &mut sink, &progress).await.expect("read");
+            assert!(sink.1 == bytes[from..to]);
+        });
+    }
+}
+
+#[test]
+fn a_part_whose_records_are_gone_is_no_part() {
+    faulty::run("gone-part", 1, async |seed| {
+        let (memory, bytes) = (cluster(), noise(4 * CHUNK, seed));
+        let way: SharedCluster = std::sync::Arc::new(memory.clone());
+        let appender = Appender::new(&way, TOPIC, 1, archive(&bytes), &[9; 32]);
+        let chunks: Vec<Vec<u8>> = bytes.chunks(CHUNK).map(<[u8]>::to_vec).collect();
+        // The third was never written.
+        for at in [0, 1, 3] {
+            let some = &chunks[at..=at];
+            appender.append((at * CHUNK) as u64, some, &watch::Sender::default()).await.expect("appended");
+        }
+        let place = Place { topic: 1, partition: 1, first: 0, last: 2, key: crate::job::Hidden::new([9; 32]) };
+        let read = async |range| {
+            let mut sink = Nowhere;
+            fetch_range(&way, TOPIC, &archive(&bytes), &place, range, &mut sink, &watch::Sender::default()).await
+        };
+        let whole = CHUNK as u64;
+        assert!(read(0..2 * whole).await.is_ok() && read(5..5).await.is_ok());
+        assert!(matches!(read(whole..3 * whole).await, Err(Error::Gone { .. })));
+        memory.truncate(TOPIC, 1, 1).expect("cut");
+        assert!(matches!(read(0..1).await, Err(Error::Gone { .. })));
+    });
+}

@@ -153,7 +153,7 @@ impl Upload {
     }
 }
 
-fn hung() -> kafka::Error {
+pub(super) fn hung() -> kafka::Error {
     let code = format!("nothing within {} s", LIMIT.as_secs());
     kafka::Error::Transient { broker: "the leader".to_owned(), request: "Produce", code }
 }

@@ -24,6 +24,7 @@ use super::{
     session,
 };
 use crate::{config::Environment, id::AgentName, service::files::RawPath};
+pub use local::{Writing, read};
 use progress::Progress;
 use remote::{Remote, Trouble};
 

@@ -118,6 +118,7 @@ struct Case {
     link: link::Config,
     /// How long bundles are to be kept.
     blobs_retention: Option<Duration>,
+    artifacts_retention: Option<Duration>,
     /// The agent's credential, or why it is none.
     pass: Option<Pass>,
 }
@@ -153,7 +154,8 @@ impl Case {
         };
         let kafka = settings.kafka(client_id)?;
         let blobs_retention = settings.duration(&keys::BLOBS_RETENTION)?;
-        Ok(Self { role, api, kafka, link, blobs_retention, pass })
+        let artifacts_retention = settings.duration(&keys::ARTIFACTS_RETENTION)?;
+        Ok(Self { role, api, kafka, link, blobs_retention, artifacts_retention, pass })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Such a record changes nothing, because all readers pass over it:
 //!
 //! - in packet topics it is a probe with a number that no controller has drawn, under a key that no agent's name can be;
-//! - in the logs its key is no job's, and in the blobs no digest;
+//! - in the logs its key is no job's, and in the blobs and the artifacts no digest;
 //! - in the journal it is not sealed, and who has no state key writes nothing there that counts. It must not stand where
 //!   a log that was cut begins: see [`rights`](super::rights).
 
@@ -49,7 +49,7 @@ impl Role {
             Self::Controller if [prefix.journal(), prefix.blobs()].contains(name) => Need { write: true, read: true },
             Self::Controller => Need { write: down, read: !down },
             Self::Agent => Need {
-                write: up || name == &prefix.logs(),
+                write: up || is(&[prefix.logs(), prefix.artifacts()]),
                 read: own.map_or(down, |agent| name == &prefix.agent_down(agent)) || name == &prefix.blobs(),
             },
         };
@@ -62,7 +62,7 @@ pub fn harmless(prefix: &Prefix, topic: &str, nonce: u64) -> Record {
     if topic == prefix.journal() {
         return Record::new("", "rk doctor");
     }
-    if topic == prefix.logs() || topic == prefix.blobs() {
+    if [prefix.logs(), prefix.blobs(), prefix.artifacts()].iter().any(|name| name == topic) {
         return Record::new(KEY, "rk doctor");
     }
     let header = Header { kind: Kind::Probe, incarnation: Incarnation { starts: 0, random: 0 }, epoch: 0 };
@@ -93,10 +93,19 @@ mod tests {
         };
         assert_eq!(
             needs(Role::Agent),
-            ["rk.down.control r", "rk.up.control w", "rk.down.bulk r", "rk.up.bulk w", "rk.logs w", "rk.blobs r"]
+            ["down.control r", "up.control w", "down.bulk r", "up.bulk w", "logs w", "blobs r", "artifacts w"]
+                .map(|need| format!("rk.{need}"))
         );
-        let all =
-            ["down.control w", "up.control w r", "down.bulk w", "up.bulk r", "journal w r", "logs r", "blobs w r"];
+        let all = [
+            "down.control w",
+            "up.control w r",
+            "down.bulk w",
+            "up.bulk r",
+            "journal w r",
+            "logs r",
+            "blobs w r",
+            "artifacts r",
+        ];
         assert_eq!(needs(Role::Controller), all.map(|need| format!("rk.{need}")));
     }
 

@@ -38,6 +38,7 @@ pub async fn look(case: &Case, cluster: &Cluster) -> Found {
         partitions,
         per_agent: own.map(|agent| [agent.clone()].into()),
         blobs_retention: case.blobs_retention,
+        artifacts_retention: case.artifacts_retention,
         ..Installation::default()
     };
     let needed: Vec<(Topic, Need)> = Desired::new(&installation, cluster.view.brokers.len())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::jobs::{JobInfo, StreamInfo},
+    api::jobs::{ArtifactsInfo, JobInfo, StreamInfo},
     cli::{
         logs::rfc3339,
         output::{self, shortened},
@@ -77,7 +77,24 @@ pub fn describe(job: &JobInfo, now_ms: u64) -> String {
     let stream = |stream: &StreamInfo| format!("{} bytes, SHA-256 {}", stream.length, stream.sha256);
     lines.extend(job.stdout.as_ref().map(|info| ("stdout", stream(info))));
     lines.extend(job.stderr.as_ref().map(|info| ("stderr", stream(info))));
+    lines.extend(job.artifacts.as_ref().map(|artifacts| ("artifacts", left(artifacts, now_ms))));
     lines.iter().map(|(what, value)| format!("{what:<12}  {}\n", printable(value))).collect()
+}
+
+/// What a job left.
+pub fn left(artifacts: &ArtifactsInfo, now_ms: u64) -> String {
+    let ArtifactsInfo { files, bytes, left_out, missing, forgotten_ms, .. } = artifacts;
+    if let Some(why) = missing {
+        return format!("none: {why}");
+    }
+    let mut text = format!("{files} {}, {bytes} bytes", if *files == 1 { "file" } else { "files" });
+    if *left_out > 0 {
+        text += &format!("; {left_out} left out");
+    }
+    if let Some(at_ms) = forgotten_ms {
+        text += &format!("; forgotten {} ago", age(*at_ms, now_ms));
+    }
+    text
 }
 
 fn state_in_words(job: &JobInfo) -> String {
@@ -105,7 +122,7 @@ fn age(since_ms: u64, now_ms: u64) -> String {
 }
 
 /// A text that others chose, in one line and without orders to a terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -161,6 +178,14 @@ mod tests {
             started_ms: Some(1_010_000),
             ended_ms: Some(1_071_000),
             stdout: Some(StreamInfo { length: 5, sha256: "ab".to_owned() }),
+            artifacts: Some(ArtifactsInfo {
+                files: 2,
+                bytes: 7,
+                left_out: 1,
+                missing: None,
+                at_ms: 1_071_000,
+                forgotten_ms: Some(1_127_000),
+            }),
             ..job()
         };
         let text = describe(&ended, NOW);
@@ -170,6 +195,7 @@ mod tests {
             "submitted     1970-01-01T00:16:40.000Z (7m 7s ago)\n",
             "ran           1m 1s\n",
             "stdout        5 bytes, SHA-256 ab\n",
+            "artifacts     2 files, 7 bytes; 1 left out; forgotten 5m 0s ago\n",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }

@@ -29,5 +29,6 @@ pub fn job() -> JobInfo {
         stdout: None,
         stderr: None,
         pid: None,
+        artifacts: None,
     }
 }

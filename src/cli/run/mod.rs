@@ -32,7 +32,7 @@ use crate::{
     },
     config::{Environment, keys},
     id::AgentName,
-    job::JobId,
+    job::{Glob, JobId},
     selector::Selector,
 };
 
@@ -93,6 +93,9 @@ pub struct RunArgs {
     /// Run with a bundle: its name, NAME@DIGEST, a digest, or a path here, which is pushed first; may be repeated
     #[arg(long, value_name = "BUNDLE")]
     bundle: Vec<String>,
+    /// Keep the files of its directory that match, like out/** or '*.xml', for `rk artifacts`; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    artifact: Vec<Glob>,
     /// Where it runs [default: a directory made for it]
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,

@@ -18,7 +18,7 @@ use crate::{
     },
     clock,
     config::{Environment, SecretSource},
-    job::{JobId, LIMITS},
+    job::{Glob, JobId, LIMITS},
     secret::{self, Secret},
 };
 
@@ -65,6 +65,7 @@ pub fn job(args: &RunArgs, environment: &Environment) -> Result<SubmitJob, Failu
         log_format: args.log_format.unwrap_or_default(),
         spool_limit: args.spool_limit,
         bundles: Vec::new(),
+        artifacts: args.artifact.iter().map(Glob::to_string).collect(),
     })
 }
 

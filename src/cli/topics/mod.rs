@@ -145,7 +145,7 @@ async fn plan(strimzi_cluster: &str, session: &Session) -> Result<u8, Failure> {
         Format::Table => {
             output::print(&render::lines(differences))?;
             session.say(&format!(
-                "{} {} of disk at most, on all brokers together; journal, logs and blobs beside that have no such \
+                "{} {} of disk at most, on all brokers together; journal, logs, blobs and artifacts beside that have no such \
                  bound",
                 if session.installation.events { "packets and events take" } else { "packets take" },
                 render::size(desired.most_bytes())

@@ -84,7 +84,9 @@ impl Glance {
             scheduler::Event::AgentResumed { name } => {
                 (drained(name) == Some(true)).then(|| Happening::agent("resumed", name))
             }
-            scheduler::Event::Forgotten { .. } | scheduler::Event::Restored { .. } => None,
+            scheduler::Event::Forgotten { .. }
+            | scheduler::Event::Restored { .. }
+            | scheduler::Event::ArtifactsForgotten { .. } => None,
         };
         told.map_or(Self::Nothing, Self::Told)
     }
@@ -100,7 +102,7 @@ impl Glance {
             | Event::Ended { at_ms, .. }
             | Event::Lost { at_ms, .. }
             | Event::CancelRequested { at_ms, .. } => (*at_ms, None),
-            Event::DeadlineSet { .. } | Event::Logged { .. } => return Self::Nothing,
+            Event::DeadlineSet { .. } | Event::Logged { .. } | Event::Artifacts { .. } => return Self::Nothing,
         };
         let before = folded.jobs.ask(|scheduler, _| {
             let job = scheduler.job(id);

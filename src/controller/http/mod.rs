@@ -4,6 +4,7 @@
 //! it is known, and their number is bounded: more wait to be accepted.
 
 mod access;
+mod artifacts;
 mod bundles;
 mod enrol;
 mod exec;

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     super::{Handle, access::Caller, call::SMALL},
     access::{self, Gate, can},
-    bundles, enrol, exec, jobs, service,
+    artifacts, bundles, enrol, exec, jobs, service,
 };
 use crate::{
     api::{AddAgent, ApiError, Code, MAX_CALL, access::Verb},
@@ -55,6 +55,7 @@ pub fn router(handle: Handle, token: Secret<String>) -> Router {
         .route("/metrics", can(Verb::View, get(watch)))
         .merge(enrol::router())
         .merge(bundles::router())
+        .merge(artifacts::router())
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
         .with_state(handle.clone())

@@ -401,6 +401,9 @@ impl State {
                 self.troubles.retain(|(id, _), _| !ids.contains(id));
                 self.log_floors.retain(|(id, _), _| !ids.contains(id));
             }
+            scheduler::Event::ArtifactsForgotten { ids, .. } => {
+                ids.iter().filter_map(|id| self.watchers.get(id)).for_each(|watcher| watcher.send_replace(()));
+            }
             scheduler::Event::AgentDrained { .. } | scheduler::Event::AgentResumed { .. } => {}
         }
     }

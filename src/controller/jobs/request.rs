@@ -53,6 +53,7 @@ pub fn spec(request: SubmitJob, bundles: Vec<Used>) -> Result<Spec, ApiError> {
         },
         spool_limit: request.spool_limit.unwrap_or(Spec::DEFAULT_SPOOL_LIMIT),
         bundles,
+        artifacts: request.artifacts,
     })
 }
 

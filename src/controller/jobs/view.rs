@@ -2,9 +2,9 @@
 
 use super::State;
 use crate::{
-    api::jobs::{self, JobInfo, StreamInfo},
+    api::jobs::{self, ArtifactsInfo, JobInfo, StreamInfo},
     controller::scheduler::{Scheduler, Waiting},
-    job::{AttemptEnd, Command, Job, JobId, Outcome, State as JobState, StreamEnd},
+    job::{Artifacts, AttemptEnd, Command, Job, JobId, Left, Outcome, State as JobState, Stored, StreamEnd},
 };
 
 /// How much of a command is shown, in characters.
@@ -36,6 +36,7 @@ fn info(scheduler: &Scheduler, id: JobId, job: &Job, trouble: Option<String>) ->
         (stdout, stderr) = (Some(stream(out)), Some(stream(err)));
     }
     JobInfo {
+        artifacts: job.left().map(left),
         id,
         name: spec.name.clone(),
         state: job.state().as_str().to_owned(),
@@ -60,6 +61,19 @@ fn info(scheduler: &Scheduler, id: JobId, job: &Job, trouble: Option<String>) ->
         stdout,
         stderr,
         pid: attempt.filter(|_| end.is_none()).and_then(|attempt| attempt.started).map(|started| started.pid),
+    }
+}
+
+fn left(left: &Left) -> ArtifactsInfo {
+    let (at_ms, forgotten_ms) = (left.at_ms, left.forgotten_ms);
+    match &left.artifacts {
+        Artifacts::Stored(Stored { files, bytes, left_out, .. }) => {
+            let (files, bytes, left_out) = (*files, *bytes, *left_out);
+            ArtifactsInfo { files, bytes, left_out, missing: None, at_ms, forgotten_ms }
+        }
+        Artifacts::Missing { why } => {
+            ArtifactsInfo { files: 0, bytes: 0, left_out: 0, missing: Some(why.clone()), at_ms, forgotten_ms }
+        }
     }
 }
 

@@ -19,6 +19,11 @@ impl Scheduler {
                 ids.iter().for_each(|id| self.jobs.forget(*id));
                 self.expire(now);
             }
+            Event::ArtifactsForgotten { at_ms, ids } => {
+                self.on_the_way.forgetting_artifacts = false;
+                ids.iter().for_each(|id| self.jobs.forget_artifacts(*id, *at_ms));
+                self.expire(now);
+            }
             Event::Restored { id, job } => {
                 if !self.jobs.restore(*id, (**job).clone()) {
                     return Ok(Change::Nothing);
@@ -105,6 +110,7 @@ impl Scheduler {
                     self.propose_log(id, *attempt, later);
                 }
             }
+            job::Event::Artifacts { attempt, .. } => drop(way.artifacts.remove(&(id, *attempt))),
             job::Event::Submitted { .. } | job::Event::CancelRequested { .. } | job::Event::DeadlineSet { .. } => {}
         }
         None

@@ -44,6 +44,13 @@ pub enum Event {
         /// All of it.
         job: Box<Job>,
     },
+    /// The artifacts of these jobs are not kept any longer. Without effect on jobs that have none.
+    ArtifactsForgotten {
+        /// When that was decided, in milliseconds since 1970.
+        at_ms: u64,
+        /// Which.
+        ids: Vec<JobId>,
+    },
 }
 
 #[cfg(test)]
@@ -68,6 +75,7 @@ mod tests {
             (Event::AgentResumed { name }, vec![2, 2, b'b', b'7']),
             (Event::Forgotten { ids: vec![id] }, [&[3, 1], &ID[..]].concat()),
             (Event::Restored { id, job }, [&[4], &ID[..], &job_bytes].concat()),
+            (Event::ArtifactsForgotten { at_ms: 300, ids: vec![id] }, [&[5, 0xac, 2, 1], &ID[..]].concat()),
         ]
     }
 

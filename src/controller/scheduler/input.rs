@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The longest message of an agent that is journalled, in characters.
-const MAX_MESSAGE: usize = 500;
+pub(super) const MAX_MESSAGE: usize = 500;
 
 impl Scheduler {
     /// This controller leads from now on; nothing about agents' sessions comes before. `partition_of` says on which partition an agent's control lane is.
@@ -140,6 +140,14 @@ impl Scheduler {
             }
             return;
         }
+        if let Report::Stored(_) | Report::NotStored(_) = report {
+            // What nobody waits for any more may be deleted already.
+            let theirs = job.filter(|job| job.holder() == Some((name, attempt)) && job.left().is_none());
+            if theirs.is_some() {
+                self.propose_artifacts(now, id, attempt, report);
+            }
+            return;
+        }
         if job.and_then(Job::holder) == Some((name, attempt)) {
             self.report_current(now, id, attempt, report);
             return;
@@ -162,7 +170,7 @@ impl Scheduler {
     fn report_current(&mut self, now: Now, id: JobId, attempt: u32, report: Report) {
         let at_ms = now.unix_ms;
         match report {
-            Report::Claimed | Report::Logged(_) => {}
+            Report::Claimed | Report::Logged(_) | Report::Stored(_) | Report::NotStored(_) => {}
             Report::Started { agent_ms, pid, boot } => {
                 if !self.has_started(id, attempt) && self.on_the_way.starts.insert((id, attempt)) {
                     let event = job::Event::Started { at_ms, attempt, agent_ms, pid, boot };

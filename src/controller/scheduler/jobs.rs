@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::artifacts::Shelf;
 use crate::{
     id::AgentName,
     job::{self, Change, Job, JobId, JobPrefix, LookupError, Refused, State, lookup},
@@ -19,6 +20,7 @@ pub struct Jobs {
     live_weight: usize,
     counts: Counts,
     keep_weight: usize,
+    shelf: Shelf,
 }
 
 /// How many jobs are in which state.
@@ -48,9 +50,10 @@ pub enum Phase {
 }
 
 impl Jobs {
-    /// No jobs. Of those that ended whole specs are kept up to `keep_weight` bytes, of older ones what is shown.
-    pub fn new(keep_weight: usize) -> Self {
-        Self { keep_weight, ..Self::default() }
+    /// No jobs. Of those that ended whole specs are kept up to `keep_weight` bytes, of older ones what is shown; of those
+    /// that are called the same `keep_artifacts` keep their artifacts.
+    pub fn new(keep_weight: usize, keep_artifacts: usize) -> Self {
+        Self { keep_weight, shelf: Shelf::new(keep_artifacts), ..Self::default() }
     }
 
     /// Applies an event of the journal.
@@ -62,6 +65,9 @@ impl Jobs {
         let before = job.state();
         let change = job.apply(event)?;
         let after = job.state();
+        if let (job::Event::Artifacts { .. }, Change::Noted) = (event, change) {
+            self.shelf.put(id, job);
+        }
         if change == Change::Moved {
             *self.counts.of(before) -= 1;
             *self.counts.of(after) += 1;
@@ -88,9 +94,22 @@ impl Jobs {
             return;
         };
         self.all.remove(&id);
+        self.shelf.take(id);
         self.ended.remove(&(ended, id));
         self.whole_weight -= self.whole.remove(&(ended, id)).unwrap_or(0);
         self.counts.ended -= 1;
+    }
+
+    /// The job's artifacts are not kept any longer.
+    pub fn forget_artifacts(&mut self, id: JobId, at_ms: u64) {
+        if self.all.get_mut(&id).is_some_and(|job| job.forget_artifacts(at_ms)) {
+            self.shelf.take(id);
+        }
+    }
+
+    /// Which jobs have artifacts.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// The job.
@@ -138,6 +157,7 @@ impl Jobs {
     fn insert(&mut self, id: JobId, job: Job) {
         let state = job.state();
         let weight = job.spec().weight();
+        self.shelf.put(id, &job);
         self.all.insert(id, job);
         *self.counts.of(state) += 1;
         if state.is_terminal() { self.enter_ended(id) } else { self.live_weight += weight }

@@ -34,12 +34,13 @@
 //! - no input costs time or room that grows with the number of jobs, but for `handle_leading`; see `queue` and `lanes`.
 //!   An input about an agent may look at all jobs that this agent has.
 //!
-//! At most one event about each of a job's attempt's assignment, start and end, and one about forgetting, is on its way at
+//! At most one event about each of a job's attempt's assignment, start and end, and one about forgetting jobs and one about forgetting artifacts, is on its way at
 //! a time; that bounds the output between two drains.
 
 mod action;
 mod agent;
 mod apply;
+mod artifacts;
 mod command;
 mod deadlines;
 mod dispatch;
@@ -95,6 +96,10 @@ pub struct Config {
     pub queued: usize,
     /// How many bytes of specs jobs that have not ended have at most; more are refused. Default 512 MiB.
     pub live_weight: usize,
+    /// How long the artifacts of a job are kept. Default 30 days.
+    pub artifacts_age: Duration,
+    /// Of how many jobs of one name the artifacts are kept, the newest. Default 100.
+    pub artifacts_keep: usize,
     /// How many different targets waiting jobs have at most; more are refused. Default 1,000.
     pub targets: usize,
 }
@@ -108,6 +113,8 @@ impl Default for Config {
             keep_weight: 64 << 20,
             queued: 100_000,
             live_weight: 512 << 20,
+            artifacts_age: Duration::from_secs(30 * 86400),
+            artifacts_keep: 100,
             targets: 1000,
         }
     }
@@ -134,6 +141,8 @@ pub struct Scheduler {
     /// Agents that are paused, by when that ends.
     paused: BTreeSet<(Duration, AgentName)>,
     deadlines: Deadlines,
+    /// When the next artifacts are old enough to be forgotten, as the time since the controller took over.
+    artifacts_due: Option<Duration>,
     on_the_way: OnTheWay,
     events: VecDeque<Event>,
     actions: VecDeque<Action>,
@@ -149,12 +158,14 @@ struct OnTheWay {
     /// With what came in the meantime.
     logs: BTreeMap<(JobId, u32), Option<LogPlace>>,
     forgetting: bool,
+    artifacts: BTreeSet<(JobId, u32)>,
+    forgetting_artifacts: bool,
 }
 
 impl Scheduler {
     /// No jobs and no agents.
     pub fn new(config: Config) -> Self {
-        let jobs = Jobs::new(config.keep_weight);
+        let jobs = Jobs::new(config.keep_weight, config.artifacts_keep);
         Self {
             config,
             leading: false,
@@ -164,6 +175,7 @@ impl Scheduler {
             agents: BTreeMap::new(),
             paused: BTreeSet::new(),
             deadlines: Deadlines::default(),
+            artifacts_due: None,
             on_the_way: OnTheWay::default(),
             events: VecDeque::new(),
             actions: VecDeque::new(),
@@ -186,7 +198,7 @@ impl Scheduler {
             return None;
         }
         let pause = self.paused.first().map(|(at, _)| *at);
-        [pause, self.deadlines.next()].into_iter().flatten().min()
+        [pause, self.deadlines.next(), self.artifacts_due].into_iter().flatten().min()
     }
 
     /// One job.

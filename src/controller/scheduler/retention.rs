@@ -1,15 +1,16 @@
-//! Forgetting jobs that ended long ago.
+//! Forgetting jobs that ended long ago, and artifacts that are old, or more than are kept.
 
 use super::{Event, Now, Scheduler};
 
 /// How many jobs one event forgets.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 /// When there are too many, this part of them is forgotten, so that not every job that ends makes an event.
 const SLACK: usize = 64;
 
 impl Scheduler {
     /// Decides which jobs are forgotten, a batch at a time; the next follows when this one was read back.
     pub(super) fn expire(&mut self, now: Now) {
+        self.expire_artifacts(now);
         if !self.leading || self.on_the_way.forgetting {
             return;
         }

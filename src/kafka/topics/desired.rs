@@ -25,6 +25,8 @@ pub struct Installation {
     pub controller_as: Option<String>,
     /// How long the archives of bundles are kept; 30 days unless told otherwise.
     pub blobs_retention: Option<Duration>,
+    /// How long the artifacts of jobs are kept; 30 days unless told otherwise.
+    pub artifacts_retention: Option<Duration>,
 }
 
 /// The topics, access rules and users that an installation needs.
@@ -47,10 +49,22 @@ pub struct Desired {
 impl Desired {
     /// What `installation` needs on a cluster of `brokers` brokers.
     pub fn new(installation: &Installation, brokers: usize) -> Self {
-        let Installation { prefix, partitions, per_agent, events, agents_as, controller_as, blobs_retention } =
-            installation;
+        let Installation {
+            prefix,
+            partitions,
+            per_agent,
+            events,
+            agents_as,
+            controller_as,
+            blobs_retention,
+            artifacts_retention,
+        } = installation;
+        let kept = layout::Kept {
+            blobs: blobs_retention.unwrap_or(layout::BLOBS_KEPT),
+            artifacts: artifacts_retention.unwrap_or(layout::ARTIFACTS_KEPT),
+        };
         let agents = || per_agent.iter().flatten();
-        let mut topics = layout::shared(prefix, *partitions, brokers, blobs_retention.unwrap_or(layout::BLOBS_KEPT));
+        let mut topics = layout::shared(prefix, *partitions, brokers, kept);
         topics.extend(events.then(|| layout::events(prefix, brokers)));
         topics.extend(agents().map(|agent| layout::of_agent(prefix, agent, brokers)));
         let mut acls = Vec::new();
@@ -75,8 +89,8 @@ impl Desired {
         Self { prefix: prefix.clone(), topics, acls, narrow, users, per_agent: per_agent.clone() }
     }
 
-    /// The most disk that the packets of all replicas take together, and the events, in bytes. Journal, logs and
-    /// blobs are not among them.
+    /// The most disk that the packets of all replicas take together, and the events, in bytes. Journal, logs,
+    /// blobs and artifacts are not among them.
     pub fn most_bytes(&self) -> u64 {
         self.topics.iter().filter_map(Topic::most_bytes).sum()
     }

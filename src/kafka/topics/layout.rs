@@ -1,7 +1,7 @@
 //! The topics of the two layouts.
 //!
 //! `shared`: four packet topics that serve any number of agents. `per-agent`: a topic down to each agent beside them, so
-//! that Kafka keeps agents apart too. Journal, logs, blobs and events are the same in both.
+//! that Kafka keeps agents apart too. Journal, logs, blobs, artifacts and events are the same in both.
 
 use std::time::Duration;
 
@@ -13,6 +13,24 @@ const MINUTE: u64 = 60_000;
 /// How long the archives of bundles are kept, unless told otherwise: agents have what they use, and it can be pushed again.
 pub(super) const BLOBS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long the artifacts of jobs are kept, unless told otherwise.
+pub(super) const ARTIFACTS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long what is stored in chunks is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// The archives of bundles.
+    pub blobs: Duration,
+    /// The artifacts of jobs.
+    pub artifacts: Duration,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { blobs: BLOBS_KEPT, artifacts: ARTIFACTS_KEPT }
+    }
+}
+
 /// What a batch may take; what is packed stays far below.
 const MAX_MESSAGE: u64 = MIB;
 
@@ -20,7 +38,7 @@ const MAX_MESSAGE: u64 = MIB;
 const LANES: i32 = 2;
 
 /// The topics of the `shared` layout with `partitions` partitions a lane, on a cluster of `brokers` brokers.
-pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize, blobs_kept: Duration) -> Vec<Topic> {
+pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize, how_long: Kept) -> Vec<Topic> {
     let replication = replicas(brokers);
     // What is acknowledged must be on two disks, where there are three.
     let kept = ("min.insync.replicas", if replication == 3 { "2" } else { "1" }.to_owned());
@@ -46,16 +64,18 @@ pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize, blobs_kep
             kept.clone(),
         ]),
     };
-    let blobs = Topic {
-        name: prefix.blobs(),
+    // Who writes one of them has no right on the other: agents cannot hinder the code of others.
+    let chunks = [(prefix.blobs(), how_long.blobs), (prefix.artifacts(), how_long.artifacts)];
+    let [blobs, artifacts] = chunks.map(|(name, how_long)| Topic {
+        name,
         partitions,
         replication,
         settings: settings(&[
-            ("retention.ms", blobs_kept.as_millis().to_string()),
+            ("retention.ms", how_long.as_millis().to_string()),
             ("retention.bytes", "-1".to_owned()),
-            kept,
+            kept.clone(),
         ]),
-    };
+    });
     vec![
         packets(prefix.down_control(), partitions, replication, 256 * MIB),
         packets(prefix.up_control(), partitions, replication, 256 * MIB),
@@ -64,6 +84,7 @@ pub(super) fn shared(prefix: &Prefix, partitions: i32, brokers: usize, blobs_kep
         journal,
         logs,
         blobs,
+        artifacts,
     ]
 }
 
@@ -121,7 +142,7 @@ mod tests {
 
     #[test]
     fn three_brokers_keep_three_replicas_and_what_must_not_be_lost_wants_two_of_them() {
-        let topics = shared(&Prefix::default(), 8, 5, BLOBS_KEPT);
+        let topics = shared(&Prefix::default(), 8, 5, Kept::default());
         let seen: Vec<_> = topics
             .iter()
             .map(|t| (t.name.as_str(), t.partitions, t.replication, t.setting("min.insync.replicas")))
@@ -136,6 +157,7 @@ mod tests {
                 ("rk.journal", 1, 3, Some("2")),
                 ("rk.logs", 8, 3, Some("2")),
                 ("rk.blobs", 8, 3, Some("2")),
+                ("rk.artifacts", 8, 3, Some("2")),
             ]
         );
     }
@@ -143,14 +165,10 @@ mod tests {
     #[test]
     fn fewer_brokers_keep_as_many_replicas_as_there_are() {
         for (brokers, replication) in [(0, 1), (1, 1), (2, 2), (3, 3)] {
-            for topic in shared(&Prefix::default(), 8, brokers, BLOBS_KEPT) {
+            for topic in shared(&Prefix::default(), 8, brokers, Kept::default()) {
                 assert_eq!(topic.replication, replication, "{brokers}");
-                let insync = if replication == 3 && ["rk.journal", "rk.logs", "rk.blobs"].contains(&topic.name.as_str())
-                {
-                    "2"
-                } else {
-                    "1"
-                };
+                let kept = ["rk.journal", "rk.logs", "rk.blobs", "rk.artifacts"].contains(&topic.name.as_str());
+                let insync = if replication == 3 && kept { "2" } else { "1" };
                 assert_eq!(topic.setting("min.insync.replicas"), Some(insync));
             }
         }
@@ -158,11 +176,20 @@ mod tests {
 
     #[test]
     fn the_disk_that_packets_take_is_bounded() {
-        let topics = shared(&Prefix::default(), 8, 1, BLOBS_KEPT);
+        let topics = shared(&Prefix::default(), 8, 1, Kept::default());
         let most: Vec<_> = topics.iter().map(Topic::most_bytes).collect();
         assert_eq!(
             most,
-            [Some(8 * 320 * MIB), Some(8 * 320 * MIB), Some(8 * 1088 * MIB), Some(8 * 1088 * MIB), None, None, None]
+            [
+                Some(8 * 320 * MIB),
+                Some(8 * 320 * MIB),
+                Some(8 * 1088 * MIB),
+                Some(8 * 1088 * MIB),
+                None,
+                None,
+                None,
+                None
+            ]
         );
     }
 

@@ -69,11 +69,11 @@ fn an_empty_cluster_lacks_everything_in_a_fixed_order() {
         Found { brokers: 3, acls: Seen::Known(Vec::new()), users: Seen::Known(BTreeSet::new()), ..Found::default() };
     let list = plan(&desired, &found);
     let count = |kind: &str| list.iter().filter(|difference| difference.kind() == kind).count();
-    assert_eq!((count("create_topic"), count("add_acl"), count("add_user")), (9, 12 + 7 + 2 * 10, 2));
-    assert_eq!(list.len(), 9 + 39 + 2);
+    assert_eq!((count("create_topic"), count("add_acl"), count("add_user")), (10, 14 + 7 + 2 * 12, 2));
+    assert_eq!(list.len(), 10 + 45 + 2);
     assert_eq!(list[0].topic(), Some("rk.down.control"));
     let none = Found { brokers: 3, ..Found::default() };
-    assert_eq!(plan(&Desired::new(&installation(), 3), &none).len(), 7, "without principals no rights are planned");
+    assert_eq!(plan(&Desired::new(&installation(), 3), &none).len(), 8, "without principals no rights are planned");
 }
 
 #[test]

@@ -25,15 +25,15 @@ pub(super) fn of_agent(prefix: &Prefix, agent: &AgentName, principal: &str) -> V
     down.iter().flat_map(|topic| reading(principal, topic)).chain(up(prefix, principal)).collect()
 }
 
-/// The rights of the controller, which makes the topics, reads and writes all of them and cuts the journal: deleting
-/// records is Delete.
+/// The rights of the controller, which makes the topics, reads and writes all of them and cuts the journal and the artifacts:
+/// deleting records is Delete.
 pub(super) fn of_controller(prefix: &Prefix, principal: &str) -> Vec<Acl> {
     let operations = [Read, Write, Describe, Create, Delete, DescribeConfigs, AlterConfigs];
     operations.map(|operation| Acl::on_topics_below(principal, &prefix.start(), operation)).into()
 }
 
 fn up(prefix: &Prefix, principal: &str) -> Vec<Acl> {
-    let topics = [prefix.up_control(), prefix.up_bulk(), prefix.logs()];
+    let topics = [prefix.up_control(), prefix.up_bulk(), prefix.logs(), prefix.artifacts()];
     topics.iter().flat_map(|topic| on(principal, topic, [Write, Describe])).collect()
 }
 
@@ -70,6 +70,8 @@ mod tests {
                 "User:a may Describe on topic rk.up.bulk",
                 "User:a may Write on topic rk.logs",
                 "User:a may Describe on topic rk.logs",
+                "User:a may Write on topic rk.artifacts",
+                "User:a may Describe on topic rk.artifacts",
             ]
         );
     }
@@ -79,7 +81,7 @@ mod tests {
         let acls = of_agent(&Prefix::default(), &"a".parse().expect("a name"), "User:rk-agent-a");
         let read: Vec<_> = acls.iter().filter(|acl| acl.operation == Read).map(|acl| acl.name.as_str()).collect();
         assert_eq!(read, ["rk.agent.a.down", "rk.blobs"]);
-        assert_eq!(acls.iter().filter(|acl| acl.operation == Write).count(), 3);
+        assert_eq!(acls.iter().filter(|acl| acl.operation == Write).count(), 4);
     }
 
     #[test]

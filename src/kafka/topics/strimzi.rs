@@ -118,6 +118,7 @@ mod tests {
             agents_as: Some("User:CN=agent".to_owned()),
             controller_as: Some("User:controller".to_owned()),
             blobs_retention: None,
+            artifacts_retention: None,
         };
         Desired::new(&installation, 3)
     }
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn each_topic_and_each_user_is_a_document() {
         let text = strimzi(&desired("rk"), "kafka-1");
-        assert_eq!((text.matches("kind: KafkaTopic").count(), text.matches("kind: KafkaUser").count()), (9, 2));
+        assert_eq!((text.matches("kind: KafkaTopic").count(), text.matches("kind: KafkaUser").count()), (10, 2));
         let first = "---\napiVersion: kafka.strimzi.io/v1\nkind: KafkaTopic\nmetadata:\n  name: \"rk.down.control\"\n  \
                      labels:\n    strimzi.io/cluster: \"kafka-1\"\nspec:\n  partitions: 8\n  replicas: 3\n  config:\n    \
                      cleanup.policy: \"delete\"\n";

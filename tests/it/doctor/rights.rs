@@ -14,15 +14,16 @@ use crate::{
 };
 
 /// What each role needs: the topic, and whether it writes.
-const AGENT: [(&str, bool); 6] = [
+const AGENT: [(&str, bool); 7] = [
     ("down.control", false),
     ("up.control", true),
     ("down.bulk", false),
     ("up.bulk", true),
     ("logs", true),
     ("blobs", false),
+    ("artifacts", true),
 ];
-const CONTROLLER: [(&str, bool); 10] = [
+const CONTROLLER: [(&str, bool); 11] = [
     ("down.control", true),
     ("up.control", true),
     ("up.control", false),
@@ -33,6 +34,7 @@ const CONTROLLER: [(&str, bool); 10] = [
     ("logs", false),
     ("blobs", true),
     ("blobs", false),
+    ("artifacts", false),
 ];
 
 fn doctor(rig: &Rig, user: User, agent: bool) -> Command {

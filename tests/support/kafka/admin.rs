@@ -85,17 +85,19 @@ pub fn agents_have_topics() -> bool {
 }
 
 /// Names of the topics below a prefix: of the shared layout, and of all agents that have one of their own.
-pub struct SharedLayout([String; 6]);
+pub struct SharedLayout([String; 7]);
 
 impl SharedLayout {
     /// Below the prefix `cluster`.
     pub fn new(cluster: &str) -> SharedLayout {
-        SharedLayout(["", "down.", "up.", "logs", "blobs", "agent."].map(|name| format!("{cluster}.{name}")))
+        SharedLayout(
+            ["", "down.", "up.", "logs", "blobs", "artifacts", "agent."].map(|name| format!("{cluster}.{name}")),
+        )
     }
 
     /// The rights of [`CONTROLLER`] and [`AGENT`].
     pub fn rules(&self) -> Vec<Rule<'_>> {
-        let [all, down, up, logs, blobs, own] = &self.0;
+        let [all, down, up, logs, blobs, artifacts, own] = &self.0;
         let topic = |user: User, name, prefix, operation| Rule {
             user: user.name,
             resource: Resource::Topic,
@@ -109,7 +111,7 @@ impl SharedLayout {
             topic(AGENT, up, true, Operation::Write),
             topic(AGENT, logs, false, Operation::Write),
             topic(AGENT, blobs, false, Operation::Read),
-            topic(AGENT, blobs, false, Operation::Write),
+            topic(AGENT, artifacts, false, Operation::Write),
         ];
         if agents_have_topics() {
             rules.push(topic(AGENT, own, true, Operation::Read));
