@@ -109,12 +109,12 @@ impl Stage {
         });
     }
 
-    /// A job on an agent that counts until it is told to end, and the id of its process.
+    /// A job on an agent that counts until it is told to end, or the test is over, and the id of its process.
     fn job(&self, name: &str) -> (String, u32) {
         let (pid, done) = (self.rig.path(&format!("{name}.pid")), self.rig.path(&format!("{name}.done")));
         let (pid, done) = (pid.display().to_string(), done.display().to_string());
         let script = format!(
-            "echo $$ > {pid}; i=0; while [ ! -e {done} ]; do echo $i; i=$((i+1)); sleep 0.05; done; echo whole"
+            "echo $$ > {pid}; i=0; while [ -e {pid} ] && [ ! -e {done} ]; do echo $i; i=$((i+1)); sleep 0.05; done; echo whole"
         );
         let ran = self.rig.run(&["run", "--detach", "--agent", name, "--", "sh", "-c", &script]).ok();
         (ran.text().trim().to_owned(), wait_number(Path::new(&pid)))
