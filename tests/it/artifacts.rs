@@ -216,10 +216,13 @@ fn an_agent_and_a_controller_that_are_killed_while_files_are_stored_cost_nothing
     fs::write(rig.path("big"), &big).unwrap();
     let script = format!("cp {} big", rig.path("big").display());
     let id = submit(&rig, &["--artifact", "big"], &["sh", "-c", &script]);
-    // How far it is stands in its note, which begins with nothing.
+    // How far it is stands in its note: one that changes when some records are there knows of them.
     let note = rig.path(&format!("a.data/agent/a/jobs/{id}.1/storing"));
     let mut first = None;
     wait::until("a part of it is stored", PATIENCE, || {
+        if ends(&rig).1 < 30 {
+            return Err("only a little".to_owned());
+        }
         let now = fs::read(&note).map_err(|e| e.to_string())?;
         if *first.get_or_insert_with(|| now.clone()) == now { Err("nothing yet".to_owned()) } else { Ok(()) }
     });
@@ -235,7 +238,7 @@ fn an_agent_and_a_controller_that_are_killed_while_files_are_stored_cost_nothing
     let written = ends(&rig).1;
     println!("{written} records for {chunks} chunks, {begun} of which were there before the kill");
     // The next one went on, and did not begin anew.
-    assert!(written < begun + chunks, "{written}");
+    assert!(written < begun + chunks - 15, "{written}");
     assert!(
         !rig.path("a.data/agent/a/work").read_dir().unwrap().any(|entry| entry.unwrap().path().join("big").exists())
     );
