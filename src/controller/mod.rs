@@ -302,10 +302,9 @@ where
         let (jobs, cluster, topic) = (jobs.clone(), handle.shared().cluster.clone(), config.link.prefix.logs());
         tokio::spawn(async move { jobs.watch_log_ends(cluster, &topic).await })
     };
-    let artifacts = (cluster.clone(), config.link.prefix.artifacts(), config.link.partitions);
-    let trimming = tokio::spawn(artifacts::keep_trimmed(jobs.clone(), artifacts.0, artifacts.1, artifacts.2));
-    let time = tokio::spawn(async move { jobs.keep_time().await });
-    let sweeping = tokio::spawn(handle.clone().sweep());
+    let (topic, count) = (config.link.prefix.artifacts(), config.link.partitions);
+    let trimming = tokio::spawn(artifacts::keep_trimmed(jobs.clone(), cluster.clone(), topic, count));
+    let (time, sweeping) = (tokio::spawn(async move { jobs.keep_time().await }), tokio::spawn(handle.clone().sweep()));
     let mut tasks = vec![admission, attention, shortening, decisions, ends, time, next_key, sweeping, trimming];
     tasks.extend(feed.map(|feed| tokio::spawn(feed::write(feed, cluster))));
     Ok(Controller { handle, tasks })

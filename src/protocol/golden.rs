@@ -10,7 +10,7 @@ use super::{
     call::{Answer, Call, Condition},
     exec::{Attached, Channel, Event, Outcome, Refusal, Resume, Size, Start, StartResumable, Stdio, Steer, Terminal},
     jobs::{self, Hello, LogTicket, Mark, Order, Report},
-    service,
+    service, update,
 };
 use crate::{
     bundle::{
@@ -47,6 +47,20 @@ fn ticket_bytes() -> Vec<u8> {
         b"\x01\x2cAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\x01s",
     ]
     .concat()
+}
+
+#[test]
+fn an_order_to_change_the_program_has_these_bytes() {
+    let order = update::Order {
+        id: 300,
+        ticket: ticket(),
+        deadline: Duration::from_millis(1500),
+        drain: Duration::from_secs(2),
+        interrupt: true,
+        downgrade: false,
+    };
+    let times = [1, 0x80, 0xca, 0xb5, 0xee, 1, 2, 0];
+    same(&order, &[&[0xac, 2][..], &ticket_bytes(), &times, &[1, 0]].concat());
 }
 
 #[test]

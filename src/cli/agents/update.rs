@@ -20,6 +20,7 @@ use crate::{
     cli::{
         Failure,
         bundle::Uses,
+        failure,
         flags::ClientFlags,
         output::{self, Format},
         session::{self, Session},
@@ -149,11 +150,11 @@ pub async fn run(args: UpdateArgs, environment: &Environment) -> Result<u8, Fail
     let session = session::open(args.flags, environment)?;
     let agents = agents(&session.client, args.names, args.selector).await?;
     let bundle = bundle(&session.client, &args.to, args.dry_run).await?;
+    // That there is no such bundle is said once, and not by each agent.
+    if !args.dry_run || !args.to.contains('/') {
+        session.client.bundle(&bundle).await?;
+    }
     if args.dry_run {
-        // It says now that there is no such bundle.
-        if !args.to.contains('/') {
-            session.client.bundle(&bundle).await?;
-        }
         let fates = agents.iter().map(|agent| fate(agent, Outcome::WouldUpdate, None)).collect();
         return show(fates, &session);
     }
@@ -223,36 +224,41 @@ async fn roll_out(
         return Ok(fates);
     }
     let first = here.remove(0);
-    tell(rollout.one(first).await, session, &mut fates)?;
+    tell(rollout.one(first).await?, session, &mut fates)?;
     let others = stream::iter(here).map(|agent| rollout.one(agent)).buffer_unordered(at_once);
     let mut others = pin!(others);
     while let Some(fate) = others.next().await {
-        tell(fate, session, &mut fates)?;
+        tell(fate?, session, &mut fates)?;
     }
     fates.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(fates)
 }
 
 impl Rollout {
-    async fn one(&self, agent: Agent) -> Fate {
+    /// An error is one of the rights that we have, and not the agent's.
+    async fn one(&self, agent: Agent) -> Result<Fate, Failure> {
         if self.failures.load(Relaxed) >= self.most {
-            return fate(&agent, Outcome::NotBegun, None);
+            return Ok(fate(&agent, Outcome::NotBegun, None));
         }
-        let fate = self.update(agent).await;
+        let fate = self.update(agent).await?;
         if fate.result.is_failure() {
             self.failures.fetch_add(1, Relaxed);
         }
-        fate
+        Ok(fate)
     }
 
-    async fn update(&self, agent: Agent) -> Fate {
+    async fn update(&self, agent: Agent) -> Result<Fate, Failure> {
         // Below 2^53.
         let id = u64::from_le_bytes(secret::random()) >> 11;
         let request = UpdateAgent { id, ..self.request.clone() };
         let ordered = patiently(AWAY, async || self.client.update_agent(&agent.name, &request).await, |_| ()).await;
-        if let Err(error) = ordered {
-            let result = if error.may_pass() { Outcome::NoAnswer } else { Outcome::Refused };
-            return fate(&agent, result, Some(error.to_string()));
+        match ordered {
+            Ok(_) => {}
+            Err(error) if error.exit_code() == failure::REFUSED => return Err(error.into()),
+            Err(error) => {
+                let result = if error.may_pass() { Outcome::NoAnswer } else { Outcome::Refused };
+                return Ok(fate(&agent, result, Some(error.to_string())));
+            }
         }
         let deadline = Duration::from_millis(request.deadline_ms);
         let until = Instant::now() + FETCH + Duration::from_millis(request.drain_ms) + deadline;
@@ -262,18 +268,18 @@ impl Rollout {
                 Ok(now) => {
                     if let Some(update) = now.update.as_ref().filter(|update| update.id == id && update.stage.is_end())
                     {
-                        return of(&now, update);
+                        return Ok(of(&now, update));
                     }
                     if now.state == AgentState::Online {
                         seen = Instant::now();
                     }
                 }
                 Err(error) if error.may_pass() => {}
-                Err(error) => return fate(&agent, Outcome::NoAnswer, Some(error.to_string())),
+                Err(error) => return Ok(fate(&agent, Outcome::NoAnswer, Some(error.to_string()))),
             }
             if Instant::now() > until.min(seen + deadline + 2 * AWAY) {
                 let why = "it took the order, and said nothing more; `rk agents show` tells how it is".to_owned();
-                return fate(&agent, Outcome::NoAnswer, Some(why));
+                return Ok(fate(&agent, Outcome::NoAnswer, Some(why)));
             }
             sleep(LOOK).await;
         }
