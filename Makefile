@@ -46,7 +46,8 @@ check-deps:
 check-features:
 	@for set in $(FEATURE_SETS); do \
 	  echo "cargo check --no-default-features --features $$set"; \
-	  RUSTFLAGS="$${RUSTFLAGS:-}" $(CARGO) check --locked --quiet --no-default-features --features "$$set"; \
+	  said=$$($(CARGO) check --locked --quiet --color never --no-default-features --features "$$set" 2>&1) || { echo "$$said" >&2; exit 1; }; \
+	  if [ -n "$$said" ]; then echo "$$said" >&2; exit 1; fi; \
 	done
 
 # systemd looks for the program, too, so it gets one that is on every machine. What it does not know it only mentions.

@@ -51,7 +51,9 @@ pub use exec::{ExecReceiver, ExecSender};
 pub use follow::{Followed, LogFollower};
 pub use jobs::LogReceiver;
 #[cfg(feature = "cli")]
-pub use retry::{Retry, patiently};
+pub use retry::Retry;
+#[cfg(any(feature = "cli", test))]
+pub use retry::patiently;
 
 /// Why a request failed.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -35,11 +35,13 @@ fn given(matches: &ArgMatches, role: Role) -> Given {
 }
 
 macro_rules! flags {
-    ($(#[$doc:meta] $name:ident = $role:expr;)*) => {$(
+    ($(#[$doc:meta] $([$with:meta])? $name:ident = $role:expr;)*) => {$(
         #[$doc]
+        $(#[cfg($with)])?
         #[derive(Debug, Clone, Default)]
         pub struct $name(Given);
 
+        $(#[cfg($with)])?
         impl $name {
             /// Puts the flags over the environment and the file.
             pub fn settings(self, environment: &Environment) -> Result<Settings, Failure> {
@@ -47,6 +49,7 @@ macro_rules! flags {
             }
         }
 
+        $(#[cfg($with)])?
         impl Args for $name {
             fn augment_args(command: Command) -> Command {
                 augment(command, $role)
@@ -57,6 +60,7 @@ macro_rules! flags {
             }
         }
 
+        $(#[cfg($with)])?
         impl FromArgMatches for $name {
             fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
                 Ok(Self(given(matches, $role)))
@@ -72,17 +76,17 @@ macro_rules! flags {
 
 flags! {
     /// Flags of `rk controller run`.
-    ControllerFlags = Role::Controller;
+    [feature = "controller"] ControllerFlags = Role::Controller;
     /// Flags of `rk agent run`.
-    AgentFlags = Role::Agent;
+    [feature = "agent"] AgentFlags = Role::Agent;
     /// Flags of `rk broker`.
-    BrokerFlags = Role::Broker;
+    [feature = "broker"] BrokerFlags = Role::Broker;
     /// Flags of `rk doctor`.
-    DoctorFlags = Role::Doctor;
+    [any(feature = "agent", feature = "controller")] DoctorFlags = Role::Doctor;
     /// Flags of the commands that ask a controller.
     ClientFlags = Role::Client;
     /// Flags of `rk jenkins-agent`.
     JenkinsFlags = Role::Jenkins;
     /// Flags of `rk topics`.
-    TopicsFlags = Role::Topics;
+    [any(feature = "agent", feature = "controller")] TopicsFlags = Role::Topics;
 }

@@ -8,6 +8,7 @@ use super::Failure;
 use crate::config::{Settings, keys};
 
 /// Who runs for long tells what happens.
+#[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
 pub const SERVICE: &str = "warn,remoting_kafka=info,quinn=warn,quinn_proto=warn";
 /// A command that ends soon speaks through its result.
 pub const COMMAND: &str = "warn,quinn=off,quinn_proto=off";

@@ -1,6 +1,6 @@
 //! What commands that run for long have in common: sockets, signals, and going when their parent goes.
 
-use std::{io, net::SocketAddr, process, thread, time::Duration};
+use std::{io, process, thread, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -17,6 +17,7 @@ const ASKS: usize = 3;
 const ORPHAN: Duration = Duration::from_secs(3);
 
 /// Listens on `--listen`, or on `default`.
+#[cfg(any(feature = "controller", feature = "broker"))]
 pub async fn listen(settings: &Settings, default: &str) -> Result<TcpListener, Failure> {
     let address = settings.parse::<String>(&keys::LISTEN)?.unwrap_or_else(|| default.to_owned());
     TcpListener::bind(&address).await.map_err(|e| {
@@ -50,7 +51,8 @@ pub async fn listen_for_health(settings: &Settings) -> Result<Option<TcpListener
 }
 
 /// Where a listener listens, for messages.
-pub fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+#[cfg(any(feature = "controller", feature = "broker"))]
+pub fn address(listener: &TcpListener) -> Result<std::net::SocketAddr, Failure> {
     Ok(listener.local_addr()?)
 }
 

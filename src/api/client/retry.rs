@@ -60,6 +60,7 @@ pub(super) fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
 
 /// Asks until there is an answer or an error that will not pass, for `limit` at most. What is asked must be such that it
 /// does no harm twice. `away` hears of the first failure.
+#[cfg(any(feature = "cli", test))]
 pub async fn patiently<T>(
     limit: Duration,
     mut ask: impl AsyncFnMut() -> Result<T, ClientError>,
