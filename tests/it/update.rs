@@ -305,6 +305,15 @@ fn an_agent_that_is_killed_in_the_middle_is_whole_when_it_starts_again() {
         stage.works(&agent);
     };
 
+    // As soon as it has the order: it fetches 100 MB, and can hardly be through.
+    let mut running = update(&stage.new_version());
+    wait::until("the order is taken", PATIENCE, || {
+        let update = stage.shown("a")["update"].clone();
+        let goes_on = ["fetching", "draining", "trying"].iter().any(|stage| update["stage"] == *stage);
+        if goes_on { Ok(()) } else { Err(update.to_string()) }
+    });
+    killed(&mut running, "KILL");
+
     // While the new one is tried, which must not go on as an orphan.
     let tried = stage.rig.path("tried");
     let slow = stage.script("slow", &format!("echo $$ > {}; exec sleep 600", tried.display()));
