@@ -14,6 +14,7 @@ use crate::{
         logs::{Digest, LogItem, LogQuery, LogStream},
     },
     bytelog::{self, AttemptKey, Begin, Cause, Event, Options, Positions, Reader, Stream, Until},
+    clock,
     controller::Handle,
     job::{AttemptEnd, Job, JobId},
     kafka::{self, At, SharedCluster},
@@ -59,6 +60,8 @@ struct Known {
     key: AttemptKey,
     /// Whether it has ended, and what its process wrote, if that is known.
     ended: Option<Option<[u64; 2]>>,
+    /// Whether it ended so long ago that its agent ships nothing more.
+    settled: bool,
 }
 
 impl Reading {
@@ -126,16 +129,21 @@ impl Reading {
             _ => Begin::Start,
         };
         let until = if query.follow || known.ended.is_some() { Until::End } else { Until::Present };
-        let options = Options { from, until, only: query.stream.map(stream), first: known.first, last: known.last };
+        let mut options = Options { from, until, only: query.stream.map(stream), first: known.first, last: known.last };
         let skip = if first { [query.from_stdout, query.from_stderr, query.from_system] } else { [0; 3] };
         let shared = self.handle.shared();
         let (cluster, topic) = (shared.cluster.clone(), shared.link.prefix.logs());
         let attempt = bytelog::Attempt::new(log_name(self.id), number, &known.key);
         let partition = i32::try_from(known.partition).unwrap_or(i32::MAX);
-        if let (Some(wrote), Some(last)) = (known.ended, known.last)
-            && let Some(cause) = gone(&cluster, &topic, partition, last).await
-        {
-            return self.missing(wrote, Positions(skip), cause).await;
+        let mut gone_by = None;
+        if let (Some(wrote), Some(last)) = (known.ended, known.last) {
+            gone_by = gone(&cluster, &topic, partition, last).await;
+            match gone_by {
+                // What the agent still has it is about to ship again, into a topic that begins anew.
+                Some(RECREATED) if !known.settled => (options.first, options.last) = (None, None),
+                Some(cause) => return self.missing(wrote, Positions(skip), cause).await,
+                None => {}
+            }
         }
         let mut reader = self.open(cluster, &topic, partition, attempt, options).await?;
         let mut ended = known.ended;
@@ -170,7 +178,7 @@ impl Reading {
         // Where the journal knows that something was, and nothing is.
         let was_there = known.last.is_some() && reader.positions() == Positions::default();
         let cause = if was_there { NOT_THERE } else { "the agent has not shipped them yet; ask again later" };
-        self.missing(wrote, reader.positions(), cause).await
+        self.missing(wrote, reader.positions(), gone_by.unwrap_or(cause)).await
     }
 
     /// Opens the log; who follows waits for a cluster that is away.
@@ -229,6 +237,9 @@ impl Reading {
                 last: place.map(|place| place.last),
                 key: AttemptKey::new(*attempt_key(self.id, job, number).expose()),
                 ended,
+                settled: job
+                    .ended_ms()
+                    .is_some_and(|at_ms| u128::from(clock::unix_ms().saturating_sub(at_ms)) >= SHIPPING.as_millis()),
             })
         })?
         .ok_or_else(|| Stop::Failed(format!("attempt {number} was returned; ask again for the next one")))
