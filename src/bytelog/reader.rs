@@ -64,7 +64,8 @@ pub struct Options {
     pub until: Until,
     /// One stream alone. Reading still ends with all three.
     pub only: Option<Stream>,
-    /// An offset that no record of the attempt lies in front of, if one is known: nothing before it is read.
+    /// An offset that no record of the attempt lies in front of, if one is known: nothing before it is read, unless something
+    /// is missing then.
     pub first: Option<i64>,
     /// The offset of a late record of the attempt, the last at best (a shipper's [`Acked::batch`](super::Acked::batch)):
     /// there a reader that begins at the end looks first. One that does not know it looks at what was appended last, which,
@@ -110,11 +111,16 @@ impl Reader {
     ) -> Result<Self, Error> {
         let mut source = Source::open(cluster, topic, partition, attempt, random).await?;
         let range = source.range().await?;
-        let first = options.first.unwrap_or(0);
+        // One that the topic has not reached is another topic's.
+        let first = options.first.filter(|first| *first <= range.end).unwrap_or(0);
         let cause = if range.start > first { Cause::Retention } else { Cause::Lost };
         let known = first.clamp(range.start, range.end)..range.end;
         let Located { assembler, position, rewind, events } = match options.from {
-            Begin::Start => Located::at(Positions::default(), known.start),
+            // What is known of the first record may be of a topic that is no more.
+            Begin::Start => Located {
+                rewind: (known.start > range.start).then_some(range.start),
+                ..Located::at(Positions::default(), known.start)
+            },
             Begin::Tail(lines) => locate::tail(&mut source, known, options.last, lines, options.only).await?,
             Begin::Since(time) => locate::since(&mut source, known, options.last, time).await?,
         };

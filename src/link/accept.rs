@@ -44,12 +44,19 @@ pub async fn serve(shared: Arc<Shared>, endpoint: Endpoint, route: Arc<Route>) {
                 let entered = tokio::time::timeout(limit, async {
                     match &caller {
                         Caller::Agent(name) => enter(&shared, incoming, name, incarnation, lane).await,
-                        Caller::Token(id) => enrol(&shared, incoming, *id).await,
+                        Caller::Token(id) => enrol(&shared, incoming, *id).await.map(|()| None),
                     }
                 });
                 let entered = entered.await;
                 shared.end(&caller, lane, incarnation);
-                match entered {
+                let admitted = match entered {
+                    // Outside the limit: an agent that was welcomed counts on it.
+                    Ok(Ok(Some(session))) => Ok(admit(&shared, session).await),
+                    Ok(Ok(None)) => Ok(Ok(())),
+                    Ok(Err(reason)) => Ok(Err(reason)),
+                    Err(late) => Err(late),
+                };
+                match admitted {
                     Ok(Ok(())) => {}
                     Ok(Err(reason)) => tracing::info!(agent = %caller, ?lane, reason, "connection was not let in"),
                     Err(_) => tracing::debug!(agent = %caller, ?lane, "handshake took too long"),
@@ -60,13 +67,14 @@ pub async fn serve(shared: Arc<Shared>, endpoint: Endpoint, route: Arc<Route>) {
     }
 }
 
+/// Lets a connection in; of the control lane it is a session.
 async fn enter(
     shared: &Arc<Shared>,
     incoming: Incoming,
     name: &AgentName,
     incarnation: Incarnation,
     lane: Lane,
-) -> Result<(), String> {
+) -> Result<Option<Session>, String> {
     let connection = incoming.await.map_err(|e| e.to_string())?;
     let (mut send, mut recv) = connection.accept_bi().await.map_err(|e| e.to_string())?;
     let words = frame::read_bytes(&mut recv, frame::MAX_MESSAGE).await.map_err(|e| e.to_string())?;
@@ -85,16 +93,18 @@ async fn enter(
     let welcome = ToAgent::Welcome { epoch: shared.epoch, version: env!("CARGO_PKG_VERSION").to_owned() };
     frame::write(&mut send, &welcome).await.map_err(|e| e.to_string())?;
     match lane {
-        Lane::Control => {
-            let session = Session::new(shared, name.clone(), incarnation, hello, secret, connection, send);
-            if !shared.enter(&session) {
-                return Err("overtaken by a later connection of the same process".to_owned());
-            }
-            shared.spawn(forget_when_closed(shared.clone(), session.clone()));
-            shared.sessions.send(session).await.map_err(|_| "the controller stopped".to_owned())
-        }
-        Lane::Bulk => attach(shared, name, incarnation, hello.attempt, connection, send),
+        Lane::Control => Ok(Some(Session::new(shared, name.clone(), incarnation, hello, secret, connection, send))),
+        Lane::Bulk => attach(shared, name, incarnation, hello.attempt, connection, send).map(|()| None),
     }
+}
+
+/// Hands a session to whoever takes them.
+async fn admit(shared: &Arc<Shared>, session: Session) -> Result<(), String> {
+    if !shared.enter(&session) {
+        return Err("overtaken by a later connection of the same process".to_owned());
+    }
+    shared.spawn(forget_when_closed(shared.clone(), session.clone()));
+    shared.sessions.send(session).await.map_err(|_| "the controller stopped".to_owned())
 }
 
 /// Says why not, and gives the peer time to read it.

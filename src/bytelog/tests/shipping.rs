@@ -223,6 +223,11 @@ async fn a_topic_that_was_made_anew_and_has_grown_again_is_noticed_before_the_en
     within(shipper.finish(all)).await.expect("finished");
     let mut late = read(&cluster, to_present()).await;
     assert_eq!(text(&rest(&mut late).await, Stream::Stdout), "012345678<Matches>");
+    // Also for who was told where it began before: behind what is in front of the ends now.
+    for first in [1, 11, 12, 100] {
+        let mut late = read(&cluster, Options { first: Some(first), ..to_present() }).await;
+        assert_eq!(text(&rest(&mut late).await, Stream::Stdout), "012345678<Matches>", "{first}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
