@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::{Response, StatusCode, header};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 
 use super::ClientError;
 use crate::{backoff::Backoff, secret};
@@ -70,7 +70,7 @@ pub async fn patiently<T>(
     let until = retry.until(Instant::now());
     let mut last = None;
     loop {
-        let error = match timeout_at(until, ask()).await {
+        let error = match tokio::time::timeout_at(until, ask()).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error,
             Err(_) => return Err(last.unwrap_or(ClientError::Silent { after: limit })),
@@ -79,7 +79,7 @@ pub async fn patiently<T>(
             away(&error);
         }
         let text = error.clone();
-        sleep_until(retry.after(error)?).await;
+        tokio::time::sleep_until(retry.after(error)?).await;
         last = Some(text);
     }
 }
