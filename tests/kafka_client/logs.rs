@@ -82,7 +82,7 @@ pub async fn many_batches_at_once_all_arrive_once(cluster: &KafkaCluster, prefix
 pub async fn topics_are_made_once_and_compared_then(cluster: &KafkaCluster, brokers: usize) {
     let prefix: Prefix = "ensure".parse().unwrap();
     let report = topics::ensure(cluster, &prefix, 3).await.unwrap();
-    assert_eq!((report.brokers, report.created.len()), (brokers, 7));
+    assert_eq!((report.brokers, report.created.len()), (brokers, 8));
     assert_eq!(report.warnings.len(), usize::from(brokers < 3), "{:?}", report.warnings);
     let again = topics::ensure(cluster, &prefix, 3).await.unwrap();
     assert_eq!((again.created.len(), again.warnings), (0, report.warnings));

@@ -53,8 +53,8 @@ async fn connections_come_and_go_and_each_is_told_once_what_is_new() {
 }
 
 /// Far above what it takes without optimisation: that nobody adds a runtime or a parser. What users get is measured in the release
-/// build, where this test is stricter.
-const MOST_KIB: u64 = if cfg!(debug_assertions) { 2048 } else { 1024 };
+/// build, where this test is stricter. Without optimisation a third of it is pages that the loader relocates, which grow with the program.
+const MOST_KIB: u64 = if cfg!(debug_assertions) { 3072 } else { 1024 };
 
 #[tokio::test]
 async fn a_shim_is_small() {
