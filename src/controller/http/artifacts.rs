@@ -8,13 +8,12 @@ use axum::{
     response::Response,
     routing::get,
 };
-use bytes::BytesMut;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::{
     access::can,
-    routes::{Answer, invalid, json},
+    routes::{Answer, framed, invalid, json},
 };
 use crate::{
     api::{
@@ -23,7 +22,6 @@ use crate::{
         artifacts::{ArtifactQuery, PackItem, PackQuery, SHA256_HEADER},
     },
     controller::{Handle, access::Caller},
-    frame,
 };
 
 /// Pieces that wait for a slow client.
@@ -97,13 +95,5 @@ async fn pack(
     let ended = handle.token_ended(&caller);
     let (out, items) = mpsc::channel(WAITING);
     tokio::spawn(part.run(out));
-    let bytes = futures_util::stream::unfold(items, |mut items| async move {
-        let item = items.recv().await?;
-        let mut frame = BytesMut::new();
-        frame::encode(&item, &mut frame).expect("plain data can be written");
-        Some((Ok::<_, std::io::Error>(frame.freeze()), items))
-    });
-    let mut response = Response::new(Body::from_stream(bytes.take_until(ended)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    Ok(response)
+    Ok(framed(items, ended))
 }

@@ -6,18 +6,16 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::StatusCode,
     response::Response,
     routing::{get, post},
 };
-use bytes::BytesMut;
-use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{
     access::{Detail, can},
-    routes::{Answer, agent_for, internal, invalid, json, read_json},
+    routes::{Answer, agent_for, framed, internal, invalid, json, read_json},
 };
 use crate::{
     api::{
@@ -27,7 +25,6 @@ use crate::{
         logs::LogQuery,
     },
     controller::{Handle, access::Caller, jobs::Reading},
-    frame,
 };
 
 /// Pieces of a log that wait for a slow client.
@@ -144,13 +141,5 @@ async fn log(
     let (out, items) = mpsc::channel(WAITING);
     let reading = Reading::new(handle, id, query.map_err(invalid)?.0, out)?;
     tokio::spawn(reading.run());
-    let bytes = futures_util::stream::unfold(items, |mut items| async move {
-        let item = items.recv().await?;
-        let mut frame = BytesMut::new();
-        frame::encode(&item, &mut frame).expect("plain data can be written");
-        Some((Ok::<_, std::io::Error>(frame.freeze()), items))
-    });
-    let mut response = Response::new(Body::from_stream(bytes.take_until(ended)));
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
-    Ok(response)
+    Ok(framed(items, ended))
 }

@@ -9,9 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use bytes::BytesMut;
+use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
 
 use super::{
     super::{Handle, access::Caller, call::SMALL},
@@ -20,7 +25,7 @@ use super::{
 };
 use crate::{
     api::{AddAgent, ApiError, Code, MAX_CALL, access::Verb},
-    health,
+    frame, health,
     id::AgentName,
     link::Lane,
     protocol::call::{self, Call},
@@ -185,6 +190,22 @@ pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Answer<T> {
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     (status, axum::Json(value)).into_response()
+}
+
+/// A body of items in frames, as they come, until `ended` does.
+pub(super) fn framed<T: Serialize + Send + 'static>(
+    items: mpsc::Receiver<T>,
+    ended: impl Future<Output: Send> + Send + 'static,
+) -> Response {
+    let bytes = stream::unfold(items, |mut items| async move {
+        let item = items.recv().await?;
+        let mut frame = BytesMut::new();
+        frame::encode(&item, &mut frame).expect("plain data can be written");
+        Some((Ok::<_, std::io::Error>(frame.freeze()), items))
+    });
+    let mut response = Response::new(Body::from_stream(bytes.take_until(ended)));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+    response
 }
 
 /// The agent `text`, with which `caller` may work.
