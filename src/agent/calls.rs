@@ -6,10 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     executor::Shared,
     stream::{RecvHalf, SendHalf},
-    update::Updates,
 };
 use crate::{
     frame,
+    link::Program,
     protocol::{
         CANCELLED,
         call::{Answer, Call, Condition, MAX_BODY, MAX_CREDENTIAL},
@@ -97,7 +97,7 @@ async fn update(shared: &Shared, send: &mut impl SendHalf, recv: impl RecvHalf) 
     recv.take(MAX_ORDER as u64 + 1).read_to_end(&mut body).await?;
     let taken = match (&shared.updates, postcard::from_bytes(&body)) {
         _ if body.len() > MAX_ORDER => Err(format!("the order is above {MAX_ORDER} bytes")),
-        (Some(updates), Ok(order)) => updates.accept(order, shared.bundles.as_ref()),
+        (Some(updates), Ok(order)) => updates.accept(order, shared.bundles.as_ref()).await,
         (None, _) => Err("its program is not rk's own, and cannot be replaced from here".to_owned()),
         (_, Err(error)) => Err(format!("the order is none that it knows: {error}")),
     };
@@ -107,12 +107,15 @@ async fn update(shared: &Shared, send: &mut impl SendHalf, recv: impl RecvHalf) 
     send.shutdown().await
 }
 
-/// Says how the last change stands.
+/// Says what the program is, and how its last change stands.
 async fn update_state(shared: &Shared, send: &mut impl SendHalf) -> std::io::Result<()> {
-    let last = shared.updates.as_ref().and_then(Updates::last);
+    let program = match &shared.updates {
+        Some(updates) => updates.program().await,
+        None => Program::default(),
+    };
     let mut buffer = BytesMut::new();
     answer(&Answer::Ok, &mut buffer);
-    buffer.extend_from_slice(&postcard::to_stdvec(&last).expect("plain data can be encoded"));
+    buffer.extend_from_slice(&postcard::to_stdvec(&program).expect("plain data can be encoded"));
     send.write_all_buf(&mut buffer).await?;
     send.shutdown().await
 }

@@ -77,19 +77,17 @@ pub async fn run(
         version: VERSION.to_owned(),
         labels: labels.clone(),
         pid: std::process::id(),
-        program: updates.map(Updates::profile).unwrap_or_default(),
+        program: updates.map(Updates::profile),
     };
     jobs.hook("agent-startup").await;
-    let begin = async {
-        if let Some(updates) = updates {
-            updates.begin(&name, &dir).await;
-        }
-    };
+    if let Some(updates) = updates {
+        updates.begin(&name, &dir).await;
+    }
     let first = profile();
     let dialer = tokio::select! {
         biased;
         () = asked(&mut stops) => return Ok(Exit::Drained),
-        (dialer, ()) = async { tokio::join!(open(&cluster, &config.link, wallet.held(), &first, starts), begin) } => dialer?,
+        dialer = open(&cluster, &config.link, wallet.held(), &first, starts) => dialer?,
     };
 
     let trial = updates.is_some_and(Updates::is_trial);

@@ -17,9 +17,8 @@ use super::{
 use crate::{
     api::{Agent, AgentState},
     id::AgentName,
-    link::{Dismissal, Fingerprint, SecretHash},
+    link::{Dismissal, Fingerprint, Program, SecretHash},
     selector::Selector,
-    update::Update,
 };
 
 /// Agents and their sessions.
@@ -109,7 +108,7 @@ impl Directory {
         };
         tracing::info!(agent = %name, "online");
         let directory = Arc::downgrade(self);
-        if peer.profile().program.update.is_some_and(|update| !update.stage.is_end()) {
+        if peer.profile().program.and_then(|program| program.update).is_some_and(|update| !update.stage.is_end()) {
             tokio::spawn(update::follow(directory.clone(), peer.clone()));
         }
         tokio::spawn(async move {
@@ -121,12 +120,12 @@ impl Directory {
         });
     }
 
-    /// The agent behind `peer` says how the last change of its program stands.
-    pub fn updated(&self, peer: &Arc<dyn Peer>, update: &Update) {
+    /// The agent behind `peer` says what its program is, and how its last change stands.
+    pub fn describe(&self, peer: &Arc<dyn Peer>, program: Program) {
         let mut state = self.write();
         let State { registry, sessions, .. } = &mut *state;
         if let Some(live) = sessions.get(peer.name()).filter(|live| Arc::ptr_eq(&live.peer, peer)) {
-            registry.handle_update(peer.name(), live.number, update.clone());
+            registry.handle_program(peer.name(), live.number, program);
         }
     }
 

@@ -13,8 +13,9 @@ use tokio::time::sleep;
 
 use super::{Handle, call, directory::Directory, peer::Peer};
 use crate::{
-    api::{Agent, ApiError, Code, agents::UpdateAgent},
+    api::{Agent, AgentState, ApiError, Code, agents::UpdateAgent},
     id::AgentName,
+    link::Program,
     protocol::{call::Call, update::Order},
     update::Update,
 };
@@ -23,6 +24,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where somebody waits who only looks.
+const SOON: Duration = Duration::from_secs(2);
 /// The longest times that may be asked for.
 const LONGEST_MS: u64 = 24 * 3600 * 1000;
 
@@ -36,7 +39,7 @@ impl Handle {
                 "deadline_ms and drain_ms are at most a day, and deadline_ms at least 1",
             ));
         }
-        if peer.profile().program.digest.is_none() {
+        if peer.profile().program.is_none() {
             let version = peer.profile().version;
             let message = format!(
                 "agent {name} ({version}) cannot be updated from here; install the new version on its machine by hand, once"
@@ -63,6 +66,25 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// One agent, and what its program is, which it does not tell unasked. One that does not answer soon is shown without.
+    pub async fn show_agent(&self, name: &AgentName) -> Result<Agent, ApiError> {
+        let agent = self.agent(name)?;
+        if agent.digest.is_some() || agent.state != AgentState::Online {
+            return Ok(agent);
+        }
+        match self.session(name) {
+            Ok(peer) if peer.profile().program.is_some() => {
+                if let Some(program) = look(&peer, SOON).await {
+                    self.shared().directory.describe(&peer, program);
+                }
+                self.agent(name)
+            }
+            _ => Ok(agent),
+        }
+    }
+}
+
 /// Asks until the agent's change has ended, or its session.
 pub(super) async fn follow(directory: Weak<Directory>, peer: Arc<dyn Peer>) {
     while ask(&directory, &peer).await.is_some_and(|update| !update.stage.is_end()) {
@@ -73,18 +95,24 @@ pub(super) async fn follow(directory: Weak<Directory>, peer: Arc<dyn Peer>) {
 /// Asks once, and tells the directory. `None` if there is nothing to be asked any more.
 async fn ask(directory: &Weak<Directory>, peer: &Arc<dyn Peer>) -> Option<Update> {
     while !peer.is_closed() {
-        let answer = call::whole(peer, Call::UpdateState, Bytes::new(), PATIENCE).await;
+        let answer = look(peer, PATIENCE).await;
         let directory = directory.upgrade()?;
-        match answer.ok().and_then(|bytes| postcard::from_bytes::<Option<Update>>(&bytes).ok()) {
-            Some(update) => {
-                let update = update?;
-                directory.updated(peer, &update);
-                return Some(update);
+        match answer {
+            Some(program) => {
+                let update = program.update.clone();
+                directory.describe(peer, program);
+                return update;
             }
             None => sleep(LOOK).await,
         }
     }
     None
+}
+
+/// What the agent says of its program; nothing if it does not know the question, or does not answer.
+async fn look(peer: &Arc<dyn Peer>, patience: Duration) -> Option<Program> {
+    let answer = call::whole(peer, Call::UpdateState, Bytes::new(), patience).await.ok()?;
+    postcard::from_bytes(&answer).ok()
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl Hello {
     pub fn read(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut hello, more) = postcard::take_from_bytes::<Self>(bytes)?;
         if !more.is_empty() {
-            hello.profile.program = postcard::from_bytes(more)?;
+            hello.profile.program = Some(postcard::from_bytes(more)?);
         }
         Ok(hello)
     }

@@ -27,7 +27,7 @@ pub enum Call {
     /// The body is an [`Order`](super::update::Order) in postcard: change to another version of the program. Answered when the agent has
     /// taken it, or says why not.
     Update,
-    /// How the last change stands: answered with a body that is an `Option` of an [`Update`](crate::update::Update) in postcard.
+    /// What the program is, and how its last change stands: answered with a body that is a [`Program`](crate::link::Program) in postcard.
     UpdateState,
 }
 

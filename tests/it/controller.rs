@@ -162,7 +162,6 @@ fn partition(rig: &Rig, agent: &str) -> u64 {
 }
 
 #[test]
-#[ignore = "two hundred agents that start at once want a machine without other tests: make test-kafka"]
 fn the_controller_has_as_many_connections_with_200_agents_as_with_2() {
     let rig = Rig::prepare("sockets", 2);
     rig.start_controller();

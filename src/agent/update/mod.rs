@@ -22,7 +22,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, OnceCell, watch},
     time::{sleep, timeout},
 };
 
@@ -100,6 +100,8 @@ pub struct Updates(Arc<Shared>);
 struct Shared {
     settings: Settings,
     own: OnceLock<Own>,
+    /// The SHA-256 of this program, once somebody wanted it: to read it all takes longer than the rest of an agent's start.
+    digest: OnceCell<Digest>,
     last: watch::Sender<Option<Update>>,
     waiting: Mutex<Option<Order>>,
     came: Notify,
@@ -111,7 +113,6 @@ struct Own {
     name: AgentName,
     /// The agent's directory.
     dir: PathBuf,
-    digest: Digest,
 }
 
 /// Why a change came to nothing.
@@ -129,6 +130,7 @@ impl Updates {
         let shared = Shared {
             settings,
             own: OnceLock::new(),
+            digest: OnceCell::new(),
             last: watch::Sender::new(None),
             waiting: Mutex::default(),
             came: Notify::new(),
@@ -137,26 +139,30 @@ impl Updates {
         Self(Arc::new(shared))
     }
 
-    /// Looks what became of the last one, and what this program is. Where that cannot be told there are no updates.
+    /// Looks what became of the last one, and what this program is if that depends on it. Where that cannot be told there are no
+    /// updates.
     pub(super) async fn begin(&self, name: &AgentName, dir: &Path) {
-        let (found, trial) = (dir.to_owned(), self.0.settings.trial);
-        let look = move || {
-            let digest = candidate::digest(Path::new("/proc/self/exe"))?;
-            let last = match trial {
-                // It is its parent's.
-                true => record::read(&found),
-                false => record::resolve(&found, &digest),
-            };
-            Ok::<_, std::io::Error>((digest, last))
-        };
-        match tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            Ok((digest, last)) => {
-                // An agent that is run again with the same settings is the first.
-                let _ = self.0.own.set(Own { name: name.clone(), dir: dir.to_owned(), digest });
-                self.0.last.send_replace(last);
+        let mut last = record::read(dir);
+        // Of who is on trial it is its parent's.
+        if let Some(open) = last.take_if(|last| !self.0.settings.trial && !last.stage.is_end()) {
+            match self.digest().await {
+                Ok(digest) => last = Some(record::resolve(dir, open, &digest)),
+                Err(why) => return tracing::warn!("this agent is not updated: {why}"),
             }
-            Err(error) => tracing::warn!("this program cannot read itself, and is not updated: {error}"),
         }
+        // An agent that is run again with the same settings is the first.
+        let _ = self.0.own.set(Own { name: name.clone(), dir: dir.to_owned() });
+        self.0.last.send_replace(last);
+    }
+
+    /// The SHA-256 of this program, also if its file was replaced.
+    async fn digest(&self) -> Result<Digest, String> {
+        let read = async {
+            let read = tokio::task::spawn_blocking(|| candidate::digest(Path::new("/proc/self/exe"))).await;
+            read.map_err(std::io::Error::other)?
+        };
+        let digest: Result<_, std::io::Error> = self.0.digest.get_or_try_init(|| read).await;
+        digest.copied().map_err(|error| format!("it cannot read its own program: {error}"))
     }
 
     /// Whether this process is on trial.
@@ -164,9 +170,17 @@ impl Updates {
         self.0.settings.trial
     }
 
-    /// What the controller is told of this program.
+    /// What the controller is told of this program unasked.
     pub(super) fn profile(&self) -> Program {
-        Program { digest: self.0.own.get().map(|own| own.digest), update: self.last() }
+        Program { digest: self.0.digest.get().copied(), update: self.last() }
+    }
+
+    /// What it is told if it asks.
+    pub(super) async fn program(&self) -> Program {
+        if let Err(why) = self.digest().await {
+            tracing::warn!("{why}");
+        }
+        self.profile()
     }
 
     /// The last change, or the one that is going on.
@@ -180,8 +194,9 @@ impl Updates {
     }
 
     /// Takes an order, or says why not. What it costs is done later.
-    pub(super) fn accept(&self, order: Order, bundles: Option<&Bundles>) -> Result<(), String> {
-        let own = self.0.own.get().ok_or("it cannot read its own program")?;
+    pub(super) async fn accept(&self, order: Order, bundles: Option<&Bundles>) -> Result<(), String> {
+        let from = self.digest().await?;
+        let own = self.0.own.get().ok_or("it does not know what became of the last update")?;
         let mut waiting = lock(&self.0.waiting);
         if let Some(last) = &*self.0.last.borrow() {
             if last.id == order.id {
@@ -199,7 +214,7 @@ impl Updates {
             id: order.id,
             to: order.ticket.used.name.clone(),
             bundle: order.ticket.used.digest,
-            from: own.digest,
+            from,
             from_version: env!("CARGO_PKG_VERSION").to_owned(),
             program: None,
             version: None,
@@ -263,7 +278,7 @@ impl Updates {
         let ready = ready.map_err(|_| refused(format!("the bundle did not come within {FETCH:?}")))?;
         let ready = ready.map_err(|failure| refused(failure.into_text()))?;
         let (root, program) = (ready.root().map(Path::to_owned), self.0.settings.program.clone());
-        let (name, was) = (own.name.clone(), own.digest);
+        let (name, was) = (own.name.clone(), self.digest().await.map_err(refused)?);
         let staged = tokio::task::spawn_blocking(move || {
             let root = root.ok_or("the bundle is empty")?;
             let found = candidate::find(&root)?;

@@ -35,16 +35,16 @@ pub fn write(dir: &Path, update: &Update) -> io::Result<()> {
     private_file::replace(&path(dir), &bytes).map_err(io::Error::other)
 }
 
-/// What was written last, by an agent that may have been killed in the middle, seen by one whose program has this digest.
-pub fn resolve(dir: &Path, own: &Digest) -> Option<Update> {
-    let last = read(dir)?;
+/// What became of the change that was written last, by an agent that may have been killed in the middle, seen by one whose program
+/// has this digest.
+pub fn resolve(dir: &Path, last: Update, own: &Digest) -> Update {
     let resolved = resolved(last.clone(), own, clock::unix_ms());
     if resolved != last
         && let Err(error) = write(dir, &resolved)
     {
         tracing::warn!("what became of the last update is not noted: {error}");
     }
-    Some(resolved)
+    resolved
 }
 
 fn resolved(last: Update, own: &Digest, now_ms: u64) -> Update {
@@ -95,7 +95,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         assert_eq!(read(dir.path()), None);
         write(dir.path(), &update(Stage::Trying)).expect("written");
-        assert_eq!(resolve(dir.path(), &Digest([3; 32])).expect("there").stage, Stage::Updated);
+        let last = read(dir.path()).expect("there");
+        assert_eq!(resolve(dir.path(), last, &Digest([3; 32])).stage, Stage::Updated);
         assert_eq!(read(dir.path()).expect("there").stage, Stage::Updated, "it is noted");
         private_file::replace(&path(dir.path()), b"{").expect("written");
         assert_eq!(read(dir.path()), None);

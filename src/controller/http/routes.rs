@@ -117,7 +117,7 @@ async fn list(
 }
 
 async fn show(State(handle): State<Handle>, caller: Caller, Path(name): Path<String>) -> Answer<Response> {
-    Ok(json(StatusCode::OK, &handle.agent(&agent_for(&handle, &caller, &name)?)?))
+    Ok(json(StatusCode::OK, &handle.show_agent(&agent_for(&handle, &caller, &name)?).await?))
 }
 
 async fn add(State(handle): State<Handle>, caller: Caller, body: Body) -> Answer<Response> {

@@ -28,9 +28,8 @@ use crate::{
     api::{Agent, AgentCounts, AgentState},
     id::AgentName,
     layout::Layout,
-    link::{EnrolRequest, Enrolment, Profile, SecretHash, TokenId},
+    link::{EnrolRequest, Enrolment, Profile, Program, SecretHash, TokenId},
     selector::{Labels, Selector},
-    update::Update,
 };
 
 pub use clock::{GAP, PartitionClock, QUIET};
@@ -180,11 +179,11 @@ impl Registry {
         true
     }
 
-    /// The agent says how the last change of its program stands. Without effect if it has a newer session.
-    pub fn handle_update(&mut self, name: &AgentName, session: SessionNumber, update: Update) {
+    /// The agent says what its program is. Without effect if it has a newer session.
+    pub fn handle_program(&mut self, name: &AgentName, session: SessionNumber, program: Program) {
         let here = self.agents.get_mut(name).filter(|entry| entry.session() == Some(session));
         if let Some(profile) = here.and_then(|entry| entry.profile.as_mut()) {
-            profile.program.update = Some(update);
+            profile.program = Some(program);
         }
     }
 
@@ -318,8 +317,8 @@ impl Registry {
             given_labels: entry.given.clone(),
             layout: entry.layout,
             version: entry.profile.as_ref().map(|profile| profile.version.clone()),
-            digest: entry.profile.as_ref().and_then(|profile| profile.program.digest),
-            update: entry.profile.as_ref().and_then(|profile| profile.program.update.clone()),
+            digest: entry.profile.as_ref().and_then(|profile| profile.program.as_ref()?.digest),
+            update: entry.profile.as_ref().and_then(|profile| profile.program.as_ref()?.update.clone()),
             pid: entry.profile.as_ref().filter(|_| entry.session().is_some()).map(|profile| profile.pid),
             last_heard_ms: entry.heard_at.map(|at| millis(now.saturating_sub(at))),
             round_trip_us: None,
