@@ -36,6 +36,8 @@ pub(crate) struct Faults {
     pub(crate) deny: u64,
     /// A fetch brings no more than a few records.
     pub(crate) few: u64,
+    /// A fetch brings nothing, though something is there.
+    pub(crate) holds: u64,
     /// The broker's limit.
     pub(crate) max_batch: Option<usize>,
 }
@@ -280,6 +282,10 @@ impl PartitionReader for FaultyReader {
             self.cluster.delay().await;
             if self.cluster.fails() {
                 return Err(transient("Fetch"));
+            }
+            if self.cluster.with(|state| state.faults.holds > 0 && state.rng.percent(state.faults.holds)) {
+                sleep(max_wait).await;
+                return Ok(Fetched { records: Vec::new(), next_offset: offset, high_watermark: offset });
             }
             let most = self.cluster.with(|state| if state.rng.percent(state.faults.few) { FEW } else { max_bytes });
             let fetched = self.inner.fetch(offset, most, max_wait).await;

@@ -19,18 +19,18 @@
 
 mod append;
 mod chunk;
-mod range;
 mod read;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod write;
 
 use std::io;
 
 pub use append::{Appender, BATCH};
 pub use chunk::CHUNK;
-pub use range::fetch_range;
-pub use read::{Counts, Nowhere, Progress, Sink, fetch, is_there};
+pub use read::{Counts, Nowhere, Progress, Sink, fetch, fetch_range};
+pub use walk::is_there;
 pub use write::Upload;
 
 use crate::kafka;

@@ -1,32 +1,15 @@
-//! Reads a blob out of a topic.
+//! Reads a blob out of a topic: the whole of it in any order, or a part in its order.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, ops::Range};
 
 use bytes::Bytes;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::sync::watch;
 
-use super::{
-    Error,
-    chunk::{CHUNK, Chunks, Seen},
-};
+use super::{Error, chunk::CHUNK, walk::Walk};
 use crate::{
-    backoff::Backoff,
     bundle::{Archive, Place},
-    kafka::{self, At, SharedCluster},
-    secret,
+    kafka::{self, SharedCluster},
 };
-
-/// One fetch's worth of records: four chunks.
-pub(super) const FETCH_BYTES: usize = 1 << 20;
-/// Everything that is asked for is there.
-pub(super) const WAIT: Duration = Duration::from_millis(500);
-/// A fetch ends within its wait and 10 s by contract; this is the belt to those braces.
-pub(super) const LIMIT: Duration = Duration::from_secs(20);
-/// So many fetches in a row that bring nothing say that the log ends there. A broker that holds us back brings nothing either.
-pub(super) const IDLE: u32 = 6;
 
 /// Takes a blob's bytes.
 pub trait Sink: Send {
@@ -70,119 +53,56 @@ pub async fn fetch(
     sink: &mut impl Sink,
     progress: &watch::Sender<Progress>,
 ) -> Result<Counts, Error> {
-    let mut pauses = Pauses::new(progress);
-    let gone = |why| Error::Gone { topic: topic.to_owned(), why };
-    while let Err(error) = look(cluster, topic, place).await? {
-        pauses.wait(error).await;
-    }
-    let chunks = Chunks::new(*archive, place.key.expose());
-    let mut missing = vec![true; chunks.count()];
-    let mut left = missing.len();
-    let mut counts = Counts::default();
-    let (mut position, mut idle) = (place.first, 0);
-    let mut reader = cluster.reader(topic, i32::try_from(place.partition).unwrap_or(i32::MAX));
-    while left > 0 && position <= place.last {
-        let fetched = timeout(LIMIT, reader.fetch(position, FETCH_BYTES, WAIT)).await;
-        let fetched = match fetched.unwrap_or_else(|_| Err(hung(topic))) {
-            Ok(fetched) => fetched,
-            Err(kafka::Error::OffsetOutOfRange { .. }) => return Err(gone("they were deleted, or lost")),
-            Err(error) if error.is_transient() => {
-                pauses.wait(error).await;
+    let mut walk = Walk::begin(cluster, topic, archive, place, progress).await?;
+    let mut missing = vec![true; walk.count()];
+    let (mut left, mut doubled) = (missing.len(), 0);
+    while left > 0 {
+        let chunks = walk.next().await?.ok_or_else(|| walk.gone("some were deleted, or lost"))?;
+        for (number, bytes) in chunks {
+            if !missing[number] {
+                doubled += 1;
                 continue;
             }
-            Err(error) => return Err(error.into()),
-        };
-        pauses.over();
-        idle = if fetched.next_offset > position { 0 } else { idle + 1 };
-        if idle == IDLE {
-            return Err(gone("the log ends before them"));
-        }
-        position = fetched.next_offset.max(position);
-        for (offset, record) in fetched.records {
-            match chunks.open(&record) {
-                Seen::Chunk(number, bytes) if missing[number] => {
-                    sink.put(number as u64 * CHUNK as u64, bytes.clone()).await?;
-                    missing[number] = false;
-                    left -= 1;
-                    progress.send_modify(|progress| progress.done += bytes.len() as u64);
-                }
-                Seen::Chunk(..) => counts.doubled += 1,
-                Seen::Other => {}
-                Seen::Rubbish => {
-                    // The first and every thousandth: whoever may write there could else fill our log.
-                    if counts.rubbish.is_multiple_of(1000) {
-                        tracing::warn!(
-                            topic,
-                            place.partition,
-                            offset,
-                            so_far = counts.rubbish + 1,
-                            "passed over a forged record of a blob"
-                        );
-                    }
-                    counts.rubbish += 1;
-                }
-            }
+            sink.put(number as u64 * CHUNK as u64, bytes.clone()).await?;
+            missing[number] = false;
+            left -= 1;
+            progress.send_modify(|progress| progress.done += bytes.len() as u64);
         }
     }
-    if left > 0 {
-        return Err(gone("some were deleted, or lost"));
-    }
-    Ok(counts)
+    Ok(Counts { rubbish: walk.rubbish, doubled })
 }
 
-/// Whether the records may still be there, judged by the topic and the ends of its log.
-pub async fn is_there(cluster: &SharedCluster, topic: &str, place: &Place) -> Result<bool, Error> {
-    match look(cluster, topic, place).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(error.into()),
-        Err(Error::Gone { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    }
-    let mut reader = cluster.reader(topic, i32::try_from(place.partition).unwrap_or(i32::MAX));
-    Ok(reader.offset(At::Earliest).await? <= place.first && reader.offset(At::Latest).await? > place.last)
-}
-
-/// Whether the topic is still the one. The inner error may pass.
-pub(super) async fn look(
+/// Reads the bytes `wanted` of a blob whose chunks were written in their order, and that lie between the first and the last offset of
+/// `place`: in their order, each once, through every outage, which the caller bounds. What is out of its turn, as a writer that was
+/// killed and went on leaves it, comes again in it.
+pub async fn fetch_range(
     cluster: &SharedCluster,
     topic: &str,
+    archive: &Archive,
     place: &Place,
-) -> Result<Result<(), kafka::Error>, Error> {
-    let gone = |why| Err(Error::Gone { topic: topic.to_owned(), why });
-    match cluster.describe(topic).await {
-        Ok(found) if found.id != place.topic && found.id != 0 && place.topic != 0 => {
-            gone("the topic was deleted and created anew")
+    wanted: Range<u64>,
+    sink: &mut impl Sink,
+    progress: &watch::Sender<Progress>,
+) -> Result<(), Error> {
+    let whole = CHUNK as u64;
+    let (mut next, end) = (wanted.start / whole, wanted.end.min(archive.size).div_ceil(whole));
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut walk = Walk::begin(cluster, topic, archive, place, progress).await?;
+    while next < end {
+        let chunks = walk.next().await?.ok_or_else(|| walk.gone("some were deleted, altered, or lost"))?;
+        for (number, bytes) in chunks {
+            if number as u64 != next || next == end {
+                continue;
+            }
+            let at = next * whole;
+            let from = wanted.start.saturating_sub(at).min(bytes.len() as u64);
+            let to = (wanted.end - at).min(bytes.len() as u64);
+            sink.put(at + from, bytes.slice(from as usize..to as usize)).await?;
+            next += 1;
+            progress.send_modify(|progress| progress.done += to - from);
         }
-        Ok(found) if i64::from(place.partition) >= i64::from(found.partitions) => gone("their partition is not there"),
-        Ok(_) => Ok(Ok(())),
-        Err(error) if error.is_transient() => Ok(Err(error)),
-        Err(error) => Err(error.into()),
     }
-}
-
-pub(super) struct Pauses<'a> {
-    backoff: Backoff,
-    progress: &'a watch::Sender<Progress>,
-}
-
-impl<'a> Pauses<'a> {
-    pub(super) fn new(progress: &'a watch::Sender<Progress>) -> Self {
-        Self { backoff: Backoff::kafka(), progress }
-    }
-
-    pub(super) async fn wait(&mut self, error: kafka::Error) {
-        tracing::debug!(%error, "a blob can't be read, trying again");
-        self.progress.send_modify(|progress| progress.stalled = Some(error));
-        sleep(self.backoff.next(u64::from_ne_bytes(secret::random()))).await;
-    }
-
-    pub(super) fn over(&mut self) {
-        self.backoff.reset();
-        self.progress.send_if_modified(|progress| progress.stalled.take().is_some());
-    }
-}
-
-pub(super) fn hung(topic: &str) -> kafka::Error {
-    let code = format!("nothing within {} s", LIMIT.as_secs());
-    kafka::Error::Transient { broker: topic.to_owned(), request: "Fetch", code }
+    Ok(())
 }

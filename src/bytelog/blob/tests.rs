@@ -31,6 +31,21 @@ fn cluster() -> MemoryCluster {
     cluster
 }
 
+/// A way to it on which everything happens that may.
+fn faulty(memory: &MemoryCluster, seed: u64) -> SharedCluster {
+    let faults = Faults {
+        delay: Duration::from_millis(50),
+        late: Duration::from_secs(5),
+        error: 15,
+        lands: 50,
+        twice: 20,
+        few: 30,
+        holds: 30,
+        ..Faults::default()
+    };
+    FaultyCluster::new(memory, faults, seed).shared()
+}
+
 async fn push(cluster: SharedCluster, bytes: &[u8]) -> Result<Place, Error> {
     let mut upload = Upload::new(cluster, TOPIC, 1, archive(bytes)).await?;
     for some in bytes.chunks(100_000) {
@@ -110,16 +125,7 @@ proptest! {
         faulty::run("blob", seed, async |seed| {
             let mut rng = Rng(seed);
             let (memory, bytes) = (cluster(), noise(length, seed));
-            let faults = Faults {
-                delay: Duration::from_millis(50),
-                late: Duration::from_secs(5),
-                error: 15,
-                lands: 50,
-                twice: 20,
-                few: 30,
-                ..Faults::default()
-            };
-            let way = FaultyCluster::new(&memory, faults, seed).shared();
+            let way = faulty(&memory, seed);
             let mut upload = Upload::new(way.clone(), TOPIC, 1, archive(&bytes)).await.expect("begun");
             let mut forged = 0;
             for some in bytes.chunks(90_000) {
@@ -153,6 +159,18 @@ fn a_chunk_with_one_bit_altered_is_rubbish() {
         let place = Place { topic: 2, ..place };
         let error = read(&shared, &archive(&bytes), &place).await.expect_err("altered");
         assert!(matches!(error, Error::Gone { .. }), "{error}");
+    });
+}
+
+/// After a start of the whole cluster a leader shows nothing that its followers have not fetched from it again.
+#[test]
+fn what_the_broker_does_not_show_yet_is_waited_for() {
+    faulty::run("held", 1, async |seed| {
+        let (memory, bytes) = (cluster(), noise(3 * CHUNK, seed));
+        let place = push(std::sync::Arc::new(memory.clone()), &bytes).await.expect("pushed");
+        let way = FaultyCluster::new(&memory, Faults { holds: 95, ..Faults::default() }, seed).shared();
+        let (got, _) = read(&way, &archive(&bytes), &place).await.expect("read");
+        assert!(got == bytes);
     });
 }
 
@@ -223,16 +241,7 @@ proptest! {
         faulty::run("range", seed, async |seed| {
             let mut rng = Rng(seed);
             let (memory, bytes) = (cluster(), noise(length, seed));
-            let faults = Faults {
-                delay: Duration::from_millis(50),
-                late: Duration::from_secs(5),
-                error: 15,
-                lands: 50,
-                twice: 20,
-                few: 30,
-                ..Faults::default()
-            };
-            let way = FaultyCluster::new(&memory, faults, seed).shared();
+            let way = faulty(&memory, seed);
             let place = append(&memory, &way, &bytes, &mut rng).await;
             let (from, to) = (part.0.min(part.1).min(length), part.0.max(part.1).min(length));
             let mut sink = InOrder(from as u64, Vec::new());

@@ -280,6 +280,7 @@ async fn schedule(seed: u64) -> Tally {
         loses: [0, 0, 20][rng.below(3) as usize],
         deny: [0, 0, 10][rng.below(3) as usize],
         few: 50,
+        holds: 0,
         max_batch: rng.percent(30).then_some(1000),
     };
     let clusters: Vec<_> =
