@@ -9,6 +9,7 @@ mod bundles;
 mod enrol;
 mod exec;
 mod follow;
+mod items;
 mod jobs;
 mod place;
 mod resume;

@@ -2,25 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, body::Incoming};
+use bytes::Bytes;
+use hyper::Method;
 use serde::Serialize;
-use tokio::time::timeout;
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, items::Items};
 use crate::{
     api::{
-        ApiError, Code, MAX_JSON,
+        ApiError, Code,
         jobs::{AskedBy, CancelJob, JobInfo, JobList, JobQuery, SetDeadline, SubmitJob},
         logs::{LogItem, LogQuery},
     },
-    frame::MAX_MESSAGE,
     id::AgentName,
 };
-
-/// An answer that says nothing for so long is taken for broken: the controller says [`LogItem::Idle`] more often.
-const SILENCE: Duration = Duration::from_secs(30);
 
 impl Client {
     /// Submits a job. It is in the journal when this returns.
@@ -71,16 +65,8 @@ impl Client {
 
     /// Opens a job's output.
     pub async fn job_log(&self, id: &str, query: &LogQuery) -> Result<LogReceiver, ClientError> {
-        let request = self
-            .head(Method::GET, &job_path(id, &format!("/log{}", self.query(query)?)))
-            .body(Full::default())
-            .map_err(|e| self.protocol(e))?;
-        let response = self.within(self.timeout, self.send(request)).await?;
-        if !response.status().is_success() {
-            self.collect(response, MAX_JSON).await?;
-            return Err(self.protocol("an error without one"));
-        }
-        Ok(LogReceiver { client: self.clone(), body: response.into_body(), buffer: BytesMut::new(), done: false })
+        let path = job_path(id, &format!("/log{}", self.query(query)?));
+        Ok(LogReceiver { items: Items::open(self, &path).await?, done: false })
     }
 
     pub(super) fn query(&self, query: &impl Serialize) -> Result<String, ClientError> {
@@ -103,9 +89,7 @@ impl Client {
 /// A job's output as it comes.
 #[derive(Debug)]
 pub struct LogReceiver {
-    client: Client,
-    body: Incoming,
-    buffer: BytesMut,
+    items: Items<LogItem>,
     done: bool,
 }
 
@@ -114,41 +98,16 @@ impl LogReceiver {
     /// the controller's. Cancel-safe. Another error says that the answer broke: ask again from where you are.
     pub async fn next(&mut self) -> Result<Option<LogItem>, ClientError> {
         while !self.done {
-            if let Some(item) = self.take()? {
-                self.done = matches!(item, LogItem::Done(_));
-                if let LogItem::Failed(why) = item {
-                    return Err(ApiError::new(Code::Internal, why).into());
-                }
-                if item != LogItem::Idle {
+            match self.items.next().await? {
+                LogItem::Failed(why) => return Err(ApiError::new(Code::Internal, why).into()),
+                LogItem::Idle => {}
+                item => {
+                    self.done = matches!(item, LogItem::Done(_));
                     return Ok(Some(item));
                 }
-                continue;
-            }
-            let frame = match timeout(SILENCE, self.body.frame()).await {
-                Ok(Some(frame)) => frame.map_err(|e| self.client.broken(e))?,
-                Ok(None) => return Err(self.client.broken("the log's answer ended early")),
-                Err(_) => return Err(self.client.broken(format_args!("nothing came for {SILENCE:?}"))),
-            };
-            if let Ok(data) = frame.into_data() {
-                self.buffer.extend_from_slice(&data);
             }
         }
         Ok(None)
-    }
-
-    fn take(&mut self) -> Result<Option<LogItem>, ClientError> {
-        let Some(length) = self.buffer.first_chunk().map(|length| u32::from_le_bytes(*length) as usize) else {
-            return Ok(None);
-        };
-        if length > MAX_MESSAGE {
-            return Err(self.client.protocol(format_args!("an item of {length} bytes")));
-        }
-        if self.buffer.len() < 4 + length {
-            return Ok(None);
-        }
-        self.buffer.advance(4);
-        let item = self.buffer.split_to(length);
-        postcard::from_bytes(&item).map(Some).map_err(|e| self.client.protocol(e))
     }
 }
 
