@@ -172,6 +172,11 @@ BROKERS ?= embedded kafka kafka3
 bench: .kafka ## what the way through Kafka costs with us, beside without; BROKERS="embedded kafka kafka3"
 	$(CARGO) bench --locked --all-features --bench bench -- $(BROKERS)
 
+# Instructions do not depend on what else the machine does, so here figures are held.
+.PHONY: bench-instructions
+bench-instructions: ## instructions and allocations of the packets', logs' and journal's paths, held within 3 %; needs valgrind
+	$(CARGO) bench --locked --all-features --bench instructions -- $(if $(WRITE),--write)
+
 .PHONY: certs
 certs: rk ## a CA and certificates for localhost in certs/, to try things with; those that are there stay
 	@RK=$(RK) sh certs/make.sh -d certs -b server=localhost,127.0.0.1,::1 -c client

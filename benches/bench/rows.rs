@@ -87,6 +87,11 @@ pub async fn calls(report: &mut Report, stage: &Stage, floor: &mut Floor, agent:
     }
     report.pairs("call_p50", "ms", &p50);
     report.pairs("call_p99", "ms", &p99);
+    let before = stage.traffic_start().await;
+    time_calls(&stage.handle, agent, effort.calls).await;
+    let traffic = stage.traffic_since(&before, |key| key == agent.as_str().as_bytes()).await;
+    report.alone("call_records", "/call", traffic.records as f64 / effort.calls as f64);
+    report.alone("call_bytes", "B/call", traffic.bytes as f64 / effort.calls as f64);
 }
 
 /// How many calls a second pass, 256 at a time.

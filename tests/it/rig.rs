@@ -338,10 +338,13 @@ fn collect(mut stream: impl Read) -> Vec<u8> {
     bytes
 }
 
-/// Whether a process with this id exists and is no zombie.
+/// Whether a process with this id exists and is no zombie. A thread may have the number after it: brokers start many.
 pub fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next())
+    };
+    field("Tgid:") == Some(&pid.to_string()) && field("State:") != Some("Z")
 }
 
 /// Waits until a process is gone.
