@@ -132,6 +132,10 @@ chaos-queue: rk .kafka ## the controller is killed with JOBS=1050 jobs, some 50 
 chaos-forged: rk .kafka ## another agent writes under a job's id
 	$(CHAOS) forged
 
+.PHONY: tour
+tour: rk .kafka ## three minutes on a real Kafka: a job whose agent, broker and controller are killed, and its whole log
+	$(CHAOS) tour
+
 # Coverage-guided, on stable Rust: libFuzzer's flags by hand instead of cargo-fuzz and a nightly compiler.
 FUZZ_TARGETS := packet journal_record log_record
 SECONDS ?= 10

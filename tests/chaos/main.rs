@@ -15,6 +15,7 @@ mod stage;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;
+mod tour;
 mod writer;
 
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
                 scenarios::queue(stage, jobs as usize)
             })
         }
+        Some("tour") => scenario("tour", "make tour", 1, tour::tour),
         Some("forged") => scenario("chaos-forged", "make chaos-forged", 1, |stage| scenarios::forged(stage, 1)),
         _ => {
             println!("{USAGE}");

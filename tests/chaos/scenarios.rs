@@ -138,7 +138,8 @@ fn command(stage: &Stage, name: &str, writing: &Writing) -> Vec<String> {
     [program].into_iter().chain(writing.args(&stage.starts(name))).collect()
 }
 
-fn show(stage: &Stage, id: &str) -> Value {
+/// What `rk jobs ls` tells of a job.
+pub fn show(stage: &Stage, id: &str) -> Value {
     list(stage).into_iter().find(|job| job["id"] == id).unwrap_or_default()
 }
 
