@@ -18,7 +18,7 @@ FEATURE_SETS := kafka link bytelog health broker agent controller http cli wasm 
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.-]+):.*## /\1\t/' | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 # ---- checks -----------------------------------------------------------------------------------
 
@@ -80,6 +80,16 @@ sim: FIRST_SEED ?= 0
 test-kafka: .kafka ## the whole system on a real three-node Apache Kafka; needs Java 17 and Maven
 	RK_TEST_KAFKA=3 $(CARGO) test --locked --all-features --test it --test kafka_harness --test kafka_client -- --include-ignored --test-threads 1
 	$(CARGO) test --locked --all-features --test broker java:: -- --include-ignored
+
+# Each page's commands run in namespaces and directories of their own; RK_DOCS_PAGE=docs/exec.md runs one page.
+.PHONY: docs-test
+docs-test: ## every command of README and docs runs; needs root, unshare, ip
+	$(CARGO) test --locked --all-features --test docs -- --include-ignored --nocapture
+
+.PHONY: docs-reference
+docs-reference: ## write the pages of docs/reference that come from the code
+	$(CARGO) build --locked --all-features --bin rk
+	for page in cli configuration; do $(CARGO_TARGET_DIR)/debug/rk reference $$page > docs/reference/$$page.md; done
 
 .PHONY: test-per-agent
 test-per-agent: ## the whole system on the embedded broker, with agents that have topics of their own
@@ -188,7 +198,7 @@ certs: rk ## a CA and certificates for localhost in certs/, to try things with; 
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
-ci: check test test-per-agent test-kafka test-rogue chaos ## what every change must pass
+ci: check test docs-test test-per-agent test-kafka test-rogue chaos ## what every change must pass
 	$(MAKE) demo ONCE=1
 
 .PHONY: clean

@@ -37,6 +37,7 @@ mod logs;
 mod manual;
 mod migrate;
 mod output;
+mod reference;
 mod run;
 #[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
 mod service;
@@ -135,6 +136,8 @@ enum Command {
     Certs(certs::CertsCommand),
     Completion(manual::CompletionArgs),
     Man(manual::ManArgs),
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
     /// Print the version
     Version(version::VersionArgs),
 }
@@ -242,6 +245,7 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Certs(command) => certs::run(command).await,
         Command::Completion(args) => manual::complete(&args, Cli::command()),
         Command::Man(args) => manual::man(&args, Cli::command()),
+        Command::Reference(args) => reference::run(&args, Cli::command()),
         Command::Version(args) => version::run(&args),
     }
 }

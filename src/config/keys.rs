@@ -96,6 +96,14 @@ impl Key {
         format!("RK_{}", self.name.replace('-', "_").to_ascii_uppercase())
     }
 
+    /// The two parts of its help: what it means, and its default where there is one.
+    pub fn meaning_and_default(&self) -> (&'static str, Option<&'static str>) {
+        match self.help.split_once(" [default: ") {
+            Some((meaning, default)) => (meaning, default.strip_suffix(']')),
+            None => (self.help, None),
+        }
+    }
+
     const fn new(heading: &'static str, roles: &'static [Role], name: &'static str, value: &'static str) -> Self {
         let (alias, short, help, kind) = (None, None, "", Kind::One);
         Self { name, alias, short, value, help, kind, heading, roles, hidden: false, dashes: false }

@@ -103,3 +103,67 @@ fn programs_must_be_signed_where_commands_are_limited_unless_somebody_says_other
     let trial = Environment::of([("RK_UPDATE_TRIAL", "1")]);
     assert!(settings(&[], trial, "").updates("/bin/rk".into()).expect("settings").trial);
 }
+
+#[cfg(all(feature = "agent", feature = "controller", feature = "broker"))]
+#[test]
+fn the_defaults_that_help_tells_are_those_of_the_code() {
+    // What is no value, or stands in another layer.
+    let others = [
+        "layout",
+        "blobs-retention",
+        "artifacts-retention",
+        "listen",
+        "health-addr",
+        "identity",
+        "lost-after",
+        "name",
+        "wasm-fuel",
+        "updates",
+        "slots",
+        "work",
+        "advertise",
+        "users",
+        "super-users",
+        "security-protocol",
+        "tls-ca",
+        "sasl-mechanism",
+        "api",
+        "api-token",
+        "api-ca",
+        "jar",
+        "java",
+        "output",
+        "data",
+        "config",
+    ];
+    let told = |role, flags: Given| {
+        let environment = Environment::of([("RK_DATA", "/var/lib/rk"), ("RK_BROKERS", "k:9092")]);
+        let settings = Settings { role, flags, environment, file: None, pass: Pass::default() };
+        let kafka = settings.kafka("rk".to_owned()).map(|config| format!("{config:?}")).unwrap_or_default();
+        let topics = settings.topics_of_controller().map(|topics| format!("{topics:?}")).unwrap_or_default();
+        let mode = format!("{:?}", settings.topics_manage().expect("a mode"));
+        let own = match role {
+            Role::Agent => format!("{:?}", settings.agent().expect("settings")),
+            Role::Broker => format!("{:?}", settings.broker().expect("settings")),
+            _ => {
+                let controller = settings.controller().expect("settings");
+                let (limits, jobs) = (controller.limits, controller.jobs);
+                format!("{:?} {limits:?} {jobs:?} {:?}", controller.link, controller.wait_for_kafka)
+            }
+        };
+        [own, kafka, topics, mode]
+    };
+    let mut compared = 0;
+    for role in [Role::Controller, Role::Agent, Role::Broker] {
+        for key in keys::of_role(role) {
+            let Some(default) = key.meaning_and_default().1 else { continue };
+            if others.contains(&key.name) {
+                continue;
+            }
+            let given = [(key.name, vec![default.to_owned()])].into();
+            assert_eq!(told(role, given), told(role, Given::default()), "{}", key.name);
+            compared += 1;
+        }
+    }
+    assert!(compared > 20, "{compared}");
+}
