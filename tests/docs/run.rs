@@ -211,3 +211,49 @@ fn judge(page: &Page, steps: &[(Step, u8, bool)], played: &(BTreeMap<usize, Said
     }
     wrong
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_nothing_tests_is_wrong() {
+        for (text, part) in [
+            ("```\nls\n```\n", "nothing tests a block"),
+            ("```ini\na=b\n```\n", "nothing tests a block"),
+            ("```text\nsome output\n  rk status\n```\n", "a command in a block of text"),
+            ("```yaml\nbrokerz: a:1\n```\n", "did you mean brokers?"),
+            ("```json\n{\n```\n", "EOF"),
+            ("```sh\ncat <<END\n```\n", "has no end"),
+            ("```sh\ntrue\n", "has no end"),
+            ("<!-- test: not run, boredom -->\n```sh\ntrue\n```\n", "is no reason that counts"),
+            ("<!-- test: hope -->\n", "is nothing that a test does"),
+            ("<!-- test: excerpt Cargo.toml -->\n```text\nname = \"other\"\n```\n", "no such line"),
+        ] {
+            let outcome = run(&Page::parse("x.md", text));
+            assert!(outcome.wrong.iter().any(|wrong| wrong.contains(part)), "{text}: {:?}", outcome.wrong);
+        }
+    }
+
+    #[test]
+    fn a_command_that_ends_or_says_otherwise_or_never_ends_is_wrong() {
+        let page = Page::parse("x.md", "");
+        let step = |output: Option<&str>| {
+            vec![(Step { line: 1, command: "rk status".to_owned(), output: output.map(str::to_owned) }, 0, true)]
+        };
+        let begun = "\u{1e}begin 0\nfine\n";
+        for (output, text, part) in [
+            (None, format!("{begun}\u{1e}end 0 0\n\u{1e}whole\n"), None),
+            (Some("fine\n"), format!("{begun}\u{1e}end 0 0\n\u{1e}whole\n"), None),
+            (Some("bad\n"), format!("{begun}\u{1e}end 0 0\n\u{1e}whole\n"), Some("the page shows")),
+            (None, format!("{begun}\u{1e}end 0 69\n"), Some("ended with 69")),
+            (None, begun.to_owned(), Some("did not end in")),
+            (None, "docs stage: cannot mount\n".to_owned(), Some("did not run: docs stage: cannot mount")),
+            (None, format!("{begun}\u{1e}end 0 0\na server ended\n"), Some("did not come to its end: a server ended")),
+        ] {
+            let wrong = judge(&page, &step(output), &take_apart(&text));
+            assert_eq!(wrong.len(), usize::from(part.is_some()), "{text}: {wrong:?}");
+            assert!(part.is_none_or(|part| wrong[0].contains(part)), "{text}: {wrong:?}");
+        }
+    }
+}
