@@ -27,6 +27,8 @@ const IN_FLIGHT: usize = 4;
 const BATCH: usize = MAX_RECORD;
 /// Bytes of one fetch.
 const FETCH: usize = 512 << 10;
+/// So many bytes at once are a stream's, or many calls': the next fetch is under way while they are worked on.
+const MANY: usize = 2 << 10;
 /// How long an idle fetch is parked at the broker. A connection that died without a word is found after this and the
 /// reader's own bound.
 const PARK: Duration = Duration::from_secs(5);
@@ -145,8 +147,13 @@ pub async fn read<D, F>(
             Err(error) => Err(error),
             Ok(fetched) => {
                 offset = fetched.next_offset;
+                let few = fetched.records.iter().map(|(_, record)| record.value.len()).sum::<usize>() < MANY;
                 if !fetched.records.is_empty() {
                     deliver(fetched.records).await;
+                    if few {
+                        // A call, or its answer: what comes of it goes out before the next fetch is asked for.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Ok(())
             }
