@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 RK := $(CARGO_TARGET_DIR)/release/rk
 
 # Each feature alone, and the sets that are shipped. Features only add, so the rest follows.
-FEATURE_SETS := kafka link bytelog health broker agent controller http cli wasm agent,cli agent,cli,wasm agent,controller,rmi controller,cli default
+FEATURE_SETS := kafka link bytelog health program broker agent controller http cli rmi wasm agent,cli agent,cli,wasm agent,controller,rmi controller,cli default
 
 .PHONY: help
 help: ## list the targets
@@ -113,6 +113,10 @@ test-jenkins: rk .kafka .hudson ## a real Hudson whose node is reached through a
 	$(MVN) --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
 	@touch .kafka
 
+.PHONY: test-static
+test-static: ## each program of `make static static-agent` as an agent in an empty root, that of another architecture under qemu; needs qemu-user-static
+	packaging/static-test.sh
+
 # The harness is the development build that `make test` has made; what it starts is the release build.
 CHAOS = RK_TEST_PROGRAM=$(RK) $(CARGO) test --locked --all-features --test chaos --
 MINUTES ?= 5
@@ -176,6 +180,19 @@ ci-long: MUTATIONS ?= 10000000
 rk:
 	$(CARGO) build --locked --release --bin rk
 
+ARCHES ?= x86_64 aarch64
+# In bytes. Who makes a program larger than this looks at why, first.
+STATIC_LIMIT := 15000000
+STATIC_AGENT_LIMIT := 5000000
+
+.PHONY: static
+static: ## dist/rk-ARCH-linux-musl, one file that runs on any Linux, for ARCHES="x86_64 aarch64"; with sums and bills of materials
+	packaging/static.sh rk $(STATIC_LIMIT) $(ARCHES)
+
+.PHONY: static-agent
+static-agent: ## dist/rk-agent-ARCH-linux-musl, which can be nothing but an agent
+	packaging/static.sh rk-agent $(STATIC_AGENT_LIMIT) $(ARCHES) -- --no-default-features --features agent
+
 .PHONY: demo
 demo: rk ## a broker, a controller, two agents and two jobs on them; ONCE=1 ends after the jobs
 	$(RK) demo $(if $(ONCE),--once)
@@ -204,4 +221,4 @@ ci: check test docs-test test-per-agent test-kafka test-rogue chaos ## what ever
 .PHONY: clean
 clean: ## remove what was built and fetched
 	$(CARGO) clean
-	rm -rf .kafka .hudson
+	rm -rf .kafka .hudson dist

@@ -29,7 +29,7 @@ pub mod job;
 pub mod layout;
 #[cfg(feature = "health")]
 pub mod metrics;
-#[cfg(any(feature = "agent", feature = "broker", feature = "controller", feature = "cli"))]
+#[cfg(any(feature = "broker", feature = "controller", feature = "program"))]
 pub mod private_file;
 pub mod secret;
 pub mod selector;
@@ -50,7 +50,11 @@ pub mod bytelog;
 pub mod certs;
 #[cfg(feature = "cli")]
 pub mod cli;
-#[cfg(feature = "cli")]
+// The smallest agent has a command line of its own, made of the same files.
+#[cfg(all(feature = "agent", not(feature = "cli")))]
+#[path = "cli/alone.rs"]
+pub mod cli;
+#[cfg(feature = "program")]
 pub mod config;
 #[cfg(feature = "controller")]
 pub mod controller;

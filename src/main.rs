@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "agent", feature = "cli"))]
 fn main() -> ExitCode {
     ExitCode::from(remoting_kafka::cli::run(std::env::args_os()))
 }
 
-#[cfg(not(feature = "cli"))]
+#[cfg(not(any(feature = "agent", feature = "cli")))]
 fn main() -> ExitCode {
-    eprintln!("rk: this program was built without its command line; build it with --features cli");
+    eprintln!("rk: this program was built without a command line; build it with --features cli, or agent");
     ExitCode::from(64)
 }

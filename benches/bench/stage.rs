@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     place::Place,
     support::{
-        process::{Process, rk},
+        process::{Process, agent, rk},
         user,
     },
 };
@@ -81,7 +81,7 @@ impl Stage {
 
     /// Starts an agent's process.
     pub fn start_agent(&self, name: &str, credential: &Path, more: &[&str]) -> Process {
-        let mut command = rk(&["agent", "run", "--prefix", &self.prefix.to_string()]);
+        let mut command = agent(&["agent", "run", "--prefix", &self.prefix.to_string()]);
         command.args(more);
         command.args(["--partitions", &self.partitions.to_string(), "--credential"]);
         command.arg(format!("file:{}", credential.display()));

@@ -1,5 +1,6 @@
 //! How a command fails: one line for people, one code for scripts.
 
+use super::output;
 use crate::config;
 
 /// A command line that cannot work, or a setting that is refused.
@@ -11,6 +12,7 @@ pub const TRY_AGAIN: u8 = 75;
 /// Refused: a login, a right, a certificate, a credential.
 pub const REFUSED: u8 = 77;
 /// Something took longer than it may.
+#[cfg(feature = "cli")]
 pub const TIMED_OUT: u8 = 124;
 /// Superseded by a newer one: an agent of the same name, a controller with the same identity.
 #[cfg(any(feature = "agent", feature = "controller"))]
@@ -50,6 +52,17 @@ impl Failure {
     pub fn line(&self) -> Option<String> {
         let words: Vec<&str> = self.message.split_whitespace().collect();
         (!words.is_empty()).then(|| format!("rk: {}", words.join(" ")))
+    }
+
+    /// Says what went wrong, and returns the exit code.
+    pub fn tell(self) -> u8 {
+        if let Some(line) = self.line() {
+            output::say(&line);
+        }
+        if let Some(below) = &self.below {
+            output::say(below);
+        }
+        self.code
     }
 }
 

@@ -35,13 +35,13 @@ fn given(matches: &ArgMatches, role: Role) -> Given {
 }
 
 macro_rules! flags {
-    ($(#[$doc:meta] $([$with:meta])? $name:ident = $role:expr;)*) => {$(
+    ($(#[$doc:meta] [$with:meta] $name:ident = $role:expr;)*) => {$(
         #[$doc]
-        $(#[cfg($with)])?
+        #[cfg($with)]
         #[derive(Debug, Clone, Default)]
         pub struct $name(Given);
 
-        $(#[cfg($with)])?
+        #[cfg($with)]
         impl $name {
             /// Puts the flags over the environment and the file.
             pub fn settings(self, environment: &Environment) -> Result<Settings, Failure> {
@@ -49,7 +49,7 @@ macro_rules! flags {
             }
         }
 
-        $(#[cfg($with)])?
+        #[cfg($with)]
         impl Args for $name {
             fn augment_args(command: Command) -> Command {
                 augment(command, $role)
@@ -60,7 +60,7 @@ macro_rules! flags {
             }
         }
 
-        $(#[cfg($with)])?
+        #[cfg($with)]
         impl FromArgMatches for $name {
             fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
                 Ok(Self(given(matches, $role)))
@@ -82,11 +82,11 @@ flags! {
     /// Flags of `rk broker`.
     [feature = "broker"] BrokerFlags = Role::Broker;
     /// Flags of `rk doctor`.
-    [any(feature = "agent", feature = "controller")] DoctorFlags = Role::Doctor;
+    [all(feature = "cli", any(feature = "agent", feature = "controller"))] DoctorFlags = Role::Doctor;
     /// Flags of the commands that ask a controller.
-    ClientFlags = Role::Client;
+    [feature = "cli"] ClientFlags = Role::Client;
     /// Flags of `rk jenkins-agent`.
-    JenkinsFlags = Role::Jenkins;
+    [feature = "cli"] JenkinsFlags = Role::Jenkins;
     /// Flags of `rk topics`.
-    [any(feature = "agent", feature = "controller")] TopicsFlags = Role::Topics;
+    [all(feature = "cli", any(feature = "agent", feature = "controller"))] TopicsFlags = Role::Topics;
 }

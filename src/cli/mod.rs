@@ -23,6 +23,7 @@ mod copy;
 mod demo;
 #[cfg(any(feature = "agent", feature = "controller"))]
 mod doctor;
+mod early;
 mod exec;
 mod failure;
 mod flags;
@@ -38,6 +39,7 @@ mod manual;
 mod migrate;
 mod output;
 mod reference;
+mod refusal;
 mod run;
 #[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
 mod service;
@@ -52,10 +54,7 @@ mod version;
 
 use std::ffi::OsString;
 
-use clap::{
-    CommandFactory, Parser, Subcommand,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Environment;
 use failure::Failure;
@@ -145,38 +144,14 @@ enum Command {
 /// Parses `arguments`, runs the command, and returns the exit code. What went wrong is told on stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    // Before anything else: many shims run on a machine, and each is as small as what it touches.
-    #[cfg(feature = "agent")]
-    if let [_, subcommand, rest @ ..] = &arguments[..]
-        && subcommand == crate::agent::shim::SUBCOMMAND
-    {
-        return crate::agent::shim::run(rest);
-    }
-    #[cfg(feature = "agent")]
-    if let [_, subcommand, rest @ ..] = &arguments[..]
-        && subcommand == crate::agent::files::SUBCOMMAND
-    {
-        return crate::agent::files::run(rest);
-    }
-    #[cfg(feature = "wasm")]
-    if let [_, subcommand, rest @ ..] = &arguments[..]
-        && subcommand == crate::agent::wasm::SUBCOMMAND
-    {
-        return crate::agent::wasm::run(rest, &Environment::read().variables());
+    if let Some(code) = early::run(&arguments) {
+        return code;
     }
     let result = match Cli::try_parse_from(&arguments) {
         Ok(cli) => start(cli.command, &arguments, &Environment::read()),
-        Err(e) => refuse(&e),
+        Err(e) => refusal::refuse(&e),
     };
-    result.unwrap_or_else(|failure| {
-        if let Some(line) = failure.line() {
-            output::say(&line);
-        }
-        if let Some(below) = &failure.below {
-            output::say(below);
-        }
-        failure.code
-    })
+    result.unwrap_or_else(|failure| failure.tell())
 }
 
 fn start(command: Command, arguments: &[OsString], environment: &Environment) -> Result<u8, Failure> {
@@ -250,50 +225,13 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
     }
 }
 
-/// What to answer to a command line that was not taken: help and version are data, all else is one line.
-fn refuse(e: &clap::Error) -> Result<u8, Failure> {
-    match e.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::print(&e.render().to_string())?;
-            return Ok(0);
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::say(e.render().to_string().trim_end());
-            return Err(Failure::silent(failure::USAGE));
-        }
-        _ => (),
-    }
-    let text = e.render().to_string();
-    // What clap says before its tips and its usage, as one line.
-    let said = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
-    let meant = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
-        .into_iter()
-        .find_map(|kind| match e.get(kind)? {
-            ContextValue::String(meant) => Some(meant.clone()),
-            ContextValue::Strings(meant) => meant.first().cloned(),
-            _ => None,
-        })
-        .map(|meant| format!("; did you mean {meant}?"))
-        .unwrap_or_default();
-    let usage = match e.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
-        _ => String::new(),
-    };
-    // "Usage: rk agents add [OPTIONS] …" names the command whose help is wanted.
-    let words = usage.split_whitespace().skip_while(|word| *word != "rk");
-    let is_name = |word: &&str| !word.starts_with('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-    let words: Vec<&str> = words.take_while(is_name).collect();
-    let command = if words.is_empty() { "rk".to_owned() } else { words.join(" ") };
-    Err(Failure::usage(format!("{said}{meant}; `{command} --help` shows what it takes")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn failure(line: &str) -> Failure {
         let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
-        refuse(&e).expect_err(line)
+        refusal::refuse(&e).expect_err(line)
     }
 
     #[test]

@@ -172,8 +172,8 @@ impl Rig {
 
     /// How an agent with this credential is started.
     pub fn agent_command(&self, name: &str, credential: &Path) -> Command {
-        let mut command = self.bare(&["agent", "run", "--credential", &format!("file:{}", credential.display())]);
-        command.arg("--data").arg(self.path(&format!("{name}.data")));
+        let mut command = process::agent(&["agent", "run", "--credential", &format!("file:{}", credential.display())]);
+        command.env("HOME", self.dir.path()).arg("--data").arg(self.path(&format!("{name}.data")));
         self.kafka(command, user::AGENT)
     }
 

@@ -1,5 +1,6 @@
 //! Child processes that never outlive the test: killed when dropped, killed by the kernel when the test process dies.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -57,7 +58,20 @@ impl Drop for Process {
 /// `rk` with these arguments, in an environment without settings: the one that cargo built beside the tests, or
 /// `RK_TEST_PROGRAM`.
 pub fn rk(args: &[&str]) -> Command {
-    let program = std::env::var_os("RK_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_rk").into());
+    start_of(program(), args)
+}
+
+/// The same for agents, whose program is another one if `RK_TEST_AGENT` names it: built for another architecture, or with less
+/// in it.
+pub fn agent(args: &[&str]) -> Command {
+    start_of(std::env::var_os("RK_TEST_AGENT").unwrap_or_else(program), args)
+}
+
+fn program() -> OsString {
+    std::env::var_os("RK_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_rk").into())
+}
+
+fn start_of(program: OsString, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("RK_CONFIG", "/dev/null");
     command.env("HOME", "/nonexistent");
