@@ -96,10 +96,10 @@ check() { # WHAT COMMAND…
   shift
   if "$@" >>"$log" 2>&1; then
     passed=$((passed + 1))
-    echo "ok       $what"
+    echo "ok       $what ($SECONDS s)"
   else
     failed=$((failed + 1))
-    echo "FAILED   $what"
+    echo "FAILED   $what ($SECONDS s)"
   fi
 }
 not() { ! "$@"; }
@@ -121,8 +121,11 @@ online() { # NUMBER
   [ "$(rk agents ls -o json | python3 -c 'import json,sys; print(sum(a["state"] == "online" for a in json.load(sys.stdin)))')" = "$1" ]
 }
 is_online() { rk agents show "$1" -o json | grep -q '"state": *"online"'; }
-job_state() { rk jobs ls -o json | python3 -c 'import json,sys; print(*(j["state"] for j in json.load(sys.stdin) if j["name"] == sys.argv[1]))' "$1"; }
+# The demo's jobs run again with each `up`.
+job_state() { rk jobs ls -o json | python3 -c 'import json,sys; print(*{j["state"] for j in json.load(sys.stdin) if j["name"] == sys.argv[1]})' "$1"; }
 job_is() { local found; found=$(job_state "$1"); echo "$1: $found"; [ "$found" = "$2" ]; }
+# The step that waits for all brokers, and is told by Kafka how many there are.
+all_serve() { compose run --rm --no-deps setup-kafka; }
 runs() { # [--agent NAME]: a job from outside, with its output
   [ "$(rk run --quiet "$@" -- /bin/sh -c 'echo out; echo err >&2' 2>/dev/null)" = out ]
 }
@@ -189,21 +192,21 @@ check "and back to two" compose up -d --scale agent=0
 docker kill "$(id broker-2)" >>"$log"
 check "a broker is killed: a job" runs
 docker start "$(id broker-2)" >>"$log"
-check "and it comes back" eventually $SOON is_healthy broker-2
+check "and it comes back" all_serve
 
 for network in control field; do docker network disconnect "${COMPOSE_PROJECT_NAME}_$network" "$(id broker-3)"; done
 check "a broker is cut off: a job" runs
 for network in control field; do docker network connect --alias broker-3 "${COMPOSE_PROJECT_NAME}_$network" "$(id broker-3)"; done
-check "and it comes back" eventually $SOON is_healthy broker-3
+check "and it comes back" all_serve
 
 rk run --detach --name through --script - >>"$log" <<<'#!/bin/sh
-for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 1; done'
+for n in 1 2 3 4 5 6 7 8 9 10 11 12; do echo $n; sleep 1; done'
 check "a job runs" eventually $SOON job_is through running
 docker kill "$(id controller)" >>"$log"
 docker start "$(id controller)" >>"$log"
 check "the controller is killed: it comes back" eventually $SOON is_healthy controller
 check "the job ran through" eventually $SOON job_is through succeeded
-check "and all of its output is there" bash -c '[ "$1" = "1 2 3 4 5 6 7 8" ]' x "$(rk logs "$(rk jobs ls -o json | python3 -c 'import json,sys; print(*(j["id"] for j in json.load(sys.stdin) if j["name"] == "through"))')" | xargs)"
+check "and all of its output is there" bash -c '[ "$1" = "1 2 3 4 5 6 7 8 9 10 11 12" ]' x "$(rk logs "$(rk jobs ls -o json | python3 -c 'import json,sys; print(*(j["id"] for j in json.load(sys.stdin) if j["name"] == "through"))')" | xargs)"
 check "both agents are online" eventually $SOON online 2
 
 docker kill "$(id agent-1)" >>"$log"
