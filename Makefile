@@ -212,6 +212,38 @@ bench-instructions: ## instructions and allocations of the packets', logs' and j
 certs: rk ## a CA and certificates for localhost in certs/, to try things with; those that are there stay
 	@RK=$(RK) sh certs/make.sh -d certs -b server=localhost,127.0.0.1,::1 -c client
 
+# ---- containers -------------------------------------------------------------------------------
+
+# A variable of compose/README.md that is set here or in the environment reaches the compose file. UI= leaves the web page out.
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+PROJECT ?= rk
+UI ?= yes
+IN_COMPOSE = COMPOSE="$(COMPOSE)" COMPOSE_PROJECT_NAME=$(PROJECT) COMPOSE_PROFILES=$(if $(UI),ui) compose/demo.sh
+
+.PHONY: up
+up: ## three Kafka brokers, a controller, two agents, two jobs and a web page, in containers; needs Docker
+	@$(IN_COMPOSE) up
+
+.PHONY: up-noauth
+up-noauth: ## the same with brokers that ask for no password, to try things with Kafka's own tools
+	@RK_SETUP_ARGS=--no-auth $(IN_COMPOSE) up
+
+.PHONY: down
+down: ## end what `make up` started, and remove all that it kept
+	@$(IN_COMPOSE) down
+
+.PHONY: images
+images: ## images for amd64 and arm64 from dist/, as an OCI layout in dist/images; BASE=… makes the agent's with a shell too
+	compose/images.sh index
+
+.PHONY: push
+push: ## push what `make images` made to REGISTRY=registry.example/team; needs skopeo
+	compose/images.sh push "$(REGISTRY)"
+
+.PHONY: test-compose
+test-compose: .kafka ## the containers on a real engine, with four faults; needs root, Docker Engine, docker-compose, debootstrap
+	compose/test.sh
+
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci

@@ -73,6 +73,7 @@ const PURE: &[&str] = &[
     "src/cli/migrate/command_line",
     "src/cli/migrate/new",
     "src/cli/migrate/old",
+    "src/cli/setup/settings",
 ];
 
 /// What a pure module must not name, and what to do instead.

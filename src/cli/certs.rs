@@ -173,7 +173,7 @@ fn describe(shown: &Shown, now: i64) -> String {
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub fn now() -> i64 {
     i64::try_from(Duration::from_millis(clock::unix_ms()).as_secs()).unwrap_or(i64::MAX)
 }
 

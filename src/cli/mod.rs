@@ -44,6 +44,8 @@ mod run;
 #[cfg(any(feature = "agent", feature = "controller", feature = "broker"))]
 mod service;
 mod session;
+#[cfg(all(feature = "controller", feature = "broker"))]
+mod setup;
 mod status;
 mod submitter;
 mod tokens;
@@ -120,6 +122,10 @@ enum Command {
     #[command(subcommand)]
     Artifacts(artifacts::ArtifactsCommand),
     Status(status::StatusArgs),
+    /// Make what installations in containers need before they run
+    #[cfg(all(feature = "controller", feature = "broker"))]
+    #[command(subcommand)]
+    Setup(setup::SetupCommand),
     JenkinsAgent(jenkins::JenkinsArgs),
     Migrate(migrate::MigrateArgs),
     /// Compare the topics and rights in Kafka with what is needed, and make them
@@ -208,6 +214,8 @@ async fn dispatch(command: Command, environment: &Environment) -> Result<u8, Fai
         Command::Logs(args) => logs::run(args, environment).await,
         Command::Artifacts(command) => artifacts::run(command, environment).await,
         Command::Status(args) => status::run(args, environment).await,
+        #[cfg(all(feature = "controller", feature = "broker"))]
+        Command::Setup(command) => setup::run(command, environment).await,
         Command::JenkinsAgent(args) => jenkins::run(args, environment).await,
         Command::Migrate(args) => migrate::run(&args),
         #[cfg(any(feature = "agent", feature = "controller"))]

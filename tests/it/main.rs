@@ -32,6 +32,7 @@ mod rights;
 mod run;
 mod run_as;
 mod services;
+mod setup;
 mod smoke;
 mod steer;
 #[path = "../support/mod.rs"]

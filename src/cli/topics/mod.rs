@@ -11,10 +11,12 @@ use super::{Failure, flags::TopicsFlags, kafka, log, output};
 use crate::{
     config::{Environment, Settings, keys},
     kafka::{
-        Admin,
+        Admin, Prefix,
         topics::{self, Depth, Desired, Difference, Found, Installation},
     },
 };
+#[cfg(all(feature = "controller", feature = "broker"))]
+pub use apply::run as apply;
 use render::Format;
 
 /// The exit code of differences.
@@ -77,14 +79,15 @@ pub struct DeleteArgs {
 }
 
 /// What all of them work with.
-struct Session {
+pub struct Session {
     admin: Admin,
     installation: Installation,
     format: Format,
     quiet: bool,
 }
 
-fn open(flags: TopicsFlags, environment: &Environment) -> Result<Session, Failure> {
+/// Reads the settings. Nothing is asked yet.
+pub fn open(flags: TopicsFlags, environment: &Environment) -> Result<Session, Failure> {
     let settings: Settings = flags.settings(environment)?;
     log::start(&settings, log::COMMAND)?;
     let installation = settings.installation()?;
@@ -98,6 +101,18 @@ fn open(flags: TopicsFlags, environment: &Environment) -> Result<Session, Failur
 }
 
 impl Session {
+    /// The cluster, as an administrator sees it.
+    #[cfg(all(feature = "controller", feature = "broker"))]
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// The prefix of the installation's topics.
+    #[cfg(all(feature = "controller", feature = "broker"))]
+    pub fn prefix(&self) -> &Prefix {
+        &self.installation.prefix
+    }
+
     /// What is wanted, what is there, and the difference.
     async fn compare(&self) -> Result<Compared, Failure> {
         let (desired, found) = topics::look(&self.admin, &self.installation, Depth::Everything).await?;
