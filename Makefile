@@ -11,7 +11,9 @@ MVN ?= mvn
 # One target directory for all: one development build and one release build are all that CI makes.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-RK := $(CARGO_TARGET_DIR)/release/rk
+# What is run where a release build is wanted; RK=dist/rk-x86_64-linux-musl tries what is shipped.
+RELEASE := $(CARGO_TARGET_DIR)/release/rk
+RK ?= $(RELEASE)
 
 # Each feature alone, and the sets that are shipped. Features only add, so the rest follows.
 FEATURE_SETS := kafka link bytelog health program broker agent controller http cli rmi wasm agent,cli agent,cli,wasm agent,controller,rmi controller,cli default
@@ -178,7 +180,9 @@ ci-long: MUTATIONS ?= 10000000
 # The release build, shared by all that runs the program. Cargo decides whether there is something to do.
 .PHONY: rk
 rk:
+ifeq ($(RK),$(RELEASE))
 	$(CARGO) build --locked --release --bin rk
+endif
 
 ARCHES ?= x86_64 aarch64
 # In bytes. Who makes a program larger than this looks at why, first.
