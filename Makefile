@@ -251,8 +251,11 @@ test-compose: .kafka ## the containers on a real engine, with four faults; needs
 # ---- all of it --------------------------------------------------------------------------------
 
 .PHONY: ci
-ci: check test docs-test test-per-agent test-kafka test-rogue chaos ## what every change must pass
-	$(MAKE) demo ONCE=1
+ci: check test docs-test test-per-agent test-kafka test-rogue bench-instructions static static-agent test-static ## what every change must pass
+	$(MAKE) chaos RK=$(SHIPPED)
+	$(MAKE) demo ONCE=1 RK=$(SHIPPED)
+	$(MAKE) test-compose
+ci: SHIPPED = $(CURDIR)/dist/rk-$(shell uname -m)-linux-musl
 
 .PHONY: clean
 clean: ## remove what was built and fetched

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Lines that the job prints, ten a second.
-const LINES: usize = 600;
+const LINES: usize = 900;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What a viewer reads: what is done, and when.
