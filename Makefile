@@ -197,6 +197,10 @@ static: ## dist/rk-ARCH-linux-musl, one file that runs on any Linux, for ARCHES=
 static-agent: ## dist/rk-agent-ARCH-linux-musl, which can be nothing but an agent
 	packaging/static.sh rk-agent $(STATIC_AGENT_LIMIT) $(ARCHES) -- --no-default-features --features agent
 
+.PHONY: release
+release: ## VERSION=1.2.3: version, changelog, programs in dist/, a try at publishing, commit and tag; nothing leaves the machine
+	packaging/release.sh $(VERSION)
+
 .PHONY: demo
 demo: rk ## a broker, a controller, two agents and two jobs on them; ONCE=1 ends after the jobs
 	$(RK) demo $(if $(ONCE),--once)
