@@ -46,13 +46,3 @@ pub async fn run(command: SetupCommand, environment: &Environment) -> Result<u8,
 fn demo_agents() -> Vec<AgentName> {
     ["agent-1", "agent-2"].into_iter().map(|name| name.parse().expect("a good name")).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_demo_has_two_agents() {
-        assert_eq!(demo_agents().len(), 2);
-    }
-}
