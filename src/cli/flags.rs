@@ -76,11 +76,11 @@ macro_rules! flags {
 
 flags! {
     /// Flags of `rk controller run`.
-    [feature = "controller"] ControllerFlags = Role::Controller;
+    [all(feature = "cli", feature = "controller")] ControllerFlags = Role::Controller;
     /// Flags of `rk agent run`.
     [feature = "agent"] AgentFlags = Role::Agent;
     /// Flags of `rk broker`.
-    [feature = "broker"] BrokerFlags = Role::Broker;
+    [all(feature = "cli", feature = "broker")] BrokerFlags = Role::Broker;
     /// Flags of `rk doctor`.
     [all(feature = "cli", any(feature = "agent", feature = "controller"))] DoctorFlags = Role::Doctor;
     /// Flags of the commands that ask a controller.

@@ -11,7 +11,7 @@ use super::{Failure, flags::TopicsFlags, kafka, log, output};
 use crate::{
     config::{Environment, Settings, keys},
     kafka::{
-        Admin, Prefix,
+        Admin,
         topics::{self, Depth, Desired, Difference, Found, Installation},
     },
 };
@@ -109,7 +109,7 @@ impl Session {
 
     /// The prefix of the installation's topics.
     #[cfg(all(feature = "controller", feature = "broker"))]
-    pub fn prefix(&self) -> &Prefix {
+    pub fn prefix(&self) -> &crate::kafka::Prefix {
         &self.installation.prefix
     }
 
