@@ -17,7 +17,7 @@ const ASKS: usize = 3;
 const ORPHAN: Duration = Duration::from_secs(3);
 
 /// Listens on `--listen`, or on `default`.
-#[cfg(any(feature = "controller", feature = "broker"))]
+#[cfg(all(feature = "cli", any(feature = "controller", feature = "broker")))]
 pub async fn listen(settings: &Settings, default: &str) -> Result<TcpListener, Failure> {
     let address = settings.parse::<String>(&keys::LISTEN)?.unwrap_or_else(|| default.to_owned());
     TcpListener::bind(&address).await.map_err(|e| {
@@ -51,7 +51,7 @@ pub async fn listen_for_health(settings: &Settings) -> Result<Option<TcpListener
 }
 
 /// Where a listener listens, for messages.
-#[cfg(any(feature = "controller", feature = "broker"))]
+#[cfg(all(feature = "cli", any(feature = "controller", feature = "broker")))]
 pub fn address(listener: &TcpListener) -> Result<std::net::SocketAddr, Failure> {
     Ok(listener.local_addr()?)
 }
