@@ -170,6 +170,7 @@ fn spawn(shared: &Shared, start: &Start, bundles: &Ready) -> Result<Child, Refus
     let mut command = Command::new(file);
     command.arg0(&argv[0]).args(&argv[1..]).env_clear().envs(environment.iter()).current_dir(cwd);
     command.process_group(0).kill_on_drop(true);
+    shared.groups.expect();
     let spawned = match &shared.run_as {
         Some(user) => user.spawn(command, start.stdin),
         None => {

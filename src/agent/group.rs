@@ -39,10 +39,18 @@ pub(super) struct Group {
 }
 
 impl Groups {
-    /// No groups yet; `warden` is started when the first one comes.
+    /// No groups yet; `warden` is started before the first one comes.
     pub fn new(warden: Option<warden::Program>) -> Arc<Self> {
         let state = State { live: BTreeMap::new(), warden: warden.map(Warden::new) };
         Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// Before a process is started that will lead a group.
+    pub fn expect(&self) {
+        let State { live, warden } = &mut *self.lock();
+        if let Some(warden) = warden {
+            warden.ready(live);
+        }
     }
 
     /// Takes the group in that the process `leader` leads. `grace` is what it gets if the agent is killed.

@@ -6,7 +6,7 @@
 //! promise (it reaches the child alone, and setting it needs unsafe code between fork and exec). What remains open are
 //! the microseconds between a start and the line that reports it.
 //!
-//! It starts with the first execution, so an idle agent is one process.
+//! It starts before the first execution does, so an idle agent is one process.
 
 use std::{
     collections::BTreeMap,
@@ -43,6 +43,14 @@ pub(super) struct Warden {
 impl Warden {
     pub fn new(program: Program) -> Self {
         Self { program, process: None }
+    }
+
+    /// Starts the process if there is none yet; `all` is every group. Before a group's first process starts, so that a line is all that
+    /// has to be written after it: what is killed in between leaves an orphan.
+    pub fn ready(&mut self, all: &BTreeMap<i32, Duration>) {
+        if self.process.is_none() {
+            self.start(all);
+        }
     }
 
     /// Reports a new group; `all` is every group including it.

@@ -68,6 +68,10 @@ pub async fn try_out(
     if let [name, rest @ ..] = arguments {
         command.arg0(name).args(rest);
     }
+    let mut warden = warden.map(Warden::new);
+    if let Some(warden) = &mut warden {
+        warden.ready(&BTreeMap::new());
+    }
     command.env(TRIAL, "1").stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = match Command::from(command).kill_on_drop(true).spawn() {
         Ok(child) => child,
@@ -76,7 +80,6 @@ pub async fn try_out(
     let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
         return Verdict::Failed("it has no process id".to_owned());
     };
-    let mut warden = warden.map(Warden::new);
     if let Some(warden) = &mut warden {
         warden.add(pid, Duration::ZERO, &BTreeMap::from([(pid, Duration::ZERO)]));
     }
