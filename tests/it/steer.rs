@@ -99,9 +99,13 @@ fn a_command_line_that_is_killed_leaves_no_process() {
             let shown = rig.run(&["agents", "show", "-o", "json", "a"]).text().replace(' ', "");
             if shown.contains(&pid) { Ok(()) } else { Err(shown) }
         });
-        let options = ["--grace", "500ms", "--resume", resume];
-        let _command = start(&rig, &options, &family(&rig, "trap '' HUP;"));
+        let script = family(&rig, "trap '' HUP; echo up;");
+        let mut command = rig.rk(&["exec", "--grace", "500ms", "--resume", resume, "a", "--", "sh", "-c", &script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut command = Running::start(command);
         let family = family_ids(&rig);
+        // What it printed came through the agent, which has told the warden of it before.
+        command.0.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
         drop(agent);
         family.into_iter().for_each(wait_gone);
         for file in ["child", "grandchild"] {

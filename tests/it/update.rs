@@ -316,9 +316,15 @@ fn an_agent_that_is_killed_in_the_middle_is_whole_when_it_starts_again() {
 
     // While the new one is tried, which must not go on as an orphan.
     let tried = stage.rig.path("tried");
-    let slow = stage.script("slow", &format!("echo $$ > {}; exec sleep 600", tried.display()));
+    let slow = stage.script("slow", &format!("echo $$ > {}; echo it is tried >&2; exec sleep 600", tried.display()));
     let mut running = update(&slow);
     let child = wait_number(&tried);
+    // What it says is passed on by the agent, which has told the warden of it before.
+    let log = stage.rig.path("a.log");
+    wait::until("the agent listens to it", PATIENCE, || {
+        let said = fs::read_to_string(&log).map_err(|e| e.to_string())?;
+        if said.contains("it is tried") { Ok(()) } else { Err(said) }
+    });
     killed(&mut running, "KILL");
     wait_gone(child);
     fs::remove_file(&tried).unwrap();
