@@ -46,14 +46,8 @@ enum Command {
 
 /// Parses `arguments`, runs the command, and returns the exit code. What went wrong is told on stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let Some(code) = early::run(&arguments) {
-        return code;
-    }
-    let result = match Cli::try_parse_from(&arguments) {
-        Ok(Cli { command: Command::Agent(command) }) => agent::start(command, &arguments, &Environment::read()),
-        Ok(Cli { command: Command::Version(args) }) => version::run(&args),
-        Err(e) => refusal::refuse(&e),
-    };
-    result.unwrap_or_else(|failure| failure.tell())
+    early::run(arguments, |cli: Cli, arguments| match cli.command {
+        Command::Agent(command) => agent::start(command, arguments, &Environment::read()),
+        Command::Version(args) => version::run(&args),
+    })
 }

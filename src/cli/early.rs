@@ -3,9 +3,29 @@
 
 use std::ffi::OsString;
 
+use clap::Parser;
+
+use super::{failure::Failure, refusal};
+
+/// Parses `arguments`, has `start` do what they say, and returns the exit code. What went wrong is told on stderr.
+pub fn run<Cli: Parser>(
+    arguments: impl IntoIterator<Item = OsString>,
+    start: impl FnOnce(Cli, &[OsString]) -> Result<u8, Failure>,
+) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = serve(&arguments) {
+        return code;
+    }
+    let result = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => start(cli, &arguments),
+        Err(e) => refusal::refuse(&e),
+    };
+    result.unwrap_or_else(|failure| failure.tell())
+}
+
 /// Serves as the process that `arguments`, those of this process, make of it, and returns its exit code; `None` if they are for
 /// people.
-pub fn run(arguments: &[OsString]) -> Option<u8> {
+fn serve(arguments: &[OsString]) -> Option<u8> {
     #[cfg(feature = "agent")]
     if let [_, subcommand, rest @ ..] = arguments
         && subcommand == crate::agent::shim::SUBCOMMAND

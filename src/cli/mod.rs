@@ -149,15 +149,7 @@ enum Command {
 
 /// Parses `arguments`, runs the command, and returns the exit code. What went wrong is told on stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let Some(code) = early::run(&arguments) {
-        return code;
-    }
-    let result = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => start(cli.command, &arguments, &Environment::read()),
-        Err(e) => refusal::refuse(&e),
-    };
-    result.unwrap_or_else(|failure| failure.tell())
+    early::run(arguments, |cli: Cli, arguments| start(cli.command, arguments, &Environment::read()))
 }
 
 fn start(command: Command, arguments: &[OsString], environment: &Environment) -> Result<u8, Failure> {
